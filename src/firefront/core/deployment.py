@@ -1,0 +1,71 @@
+"""The deployment: everything that says how one model is run. The optimizer writes it, `serve` runs it.
+
+`serve`'s flags are exactly these fields; flag > environment (FIREFRONT_*) > file. Unknown keys are
+errors. A field is hot (changes while running), warm (restarts the replica) or cold (repacks weights).
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from firefront.core.errors import RequestError
+
+Change = Literal["hot", "warm", "cold"]
+
+
+def _field(change: Change, help_text: str) -> msgspec.Meta:
+    return msgspec.Meta(description=help_text, extra={"change": change})
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model's serving configuration; 0 means "chosen at start from the machine"."""
+
+    model: Annotated[str, _field("cold", "model spec: alias, file:, folder, hf:, pypi:")]
+    threads: Annotated[int, msgspec.Meta(ge=0, le=1024), _field("warm", "compute threads")] = 0
+    kv_dtype: Annotated[
+        Literal["bf16", "f32"], _field("warm", "precision of the KV cache")
+    ] = "bf16"
+    activations: Annotated[
+        Literal["int8", "f32"], _field("warm", "activations of quantised linears; f32 to compare")
+    ] = "int8"
+    context: Annotated[int, msgspec.Meta(ge=0), _field("warm", "longest sequence, tokens")] = 0
+    kv_blocks: Annotated[
+        int, msgspec.Meta(ge=0), _field("warm", "KV blocks of 16 tokens")
+    ] = 0
+    max_num_seqs: Annotated[
+        int, msgspec.Meta(ge=1, le=4096), _field("hot", "sequences running at once")
+    ] = 64
+    token_budget: Annotated[
+        int, msgspec.Meta(ge=16, le=65536), _field("hot", "tokens computed in one step")
+    ] = 256
+    max_waiting: Annotated[
+        int, msgspec.Meta(ge=1), _field("hot", "requests queued before 503")
+    ] = 1024
+    prefix_cache: Annotated[bool, _field("warm", "reuse KV blocks of equal prefixes")] = True
+
+
+def load_deployment(
+    path: Path | None, env: Mapping[str, str] = os.environ, **flags: Any
+) -> Deployment:
+    """Merge file, FIREFRONT_* environment and flags (None = not given) into one Deployment.
+
+    Raises RequestError naming the file, variable or flag at fault.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            values.update(tomllib.loads(path.read_text()))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise RequestError(f"--deployment {path}: {error}", param="deployment") from None
+    for name in Deployment.__struct_fields__:
+        if (text := env.get(f"FIREFRONT_{name.upper()}")) is not None:
+            values[name] = text
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return msgspec.convert(values, Deployment, strict=False)
+    except msgspec.ValidationError as error:
+        raise RequestError(f"deployment: {error}", param="deployment") from None

@@ -1,0 +1,36 @@
+"""What an architecture needs to know about one model, whatever file it came from.
+
+Filled by `weights/` (from GGUF metadata or config.json), read by `models/`.
+Only names of our own glossary; checkpoint quirks do not pass this border.
+"""
+
+import msgspec
+
+
+class RopeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rotary embedding: `theta` base; `factors` divide each of the head_dim/2 frequencies.
+
+    `factors` is None for plain rope. Linear scaling and Llama 3's scaling are both given as factors.
+    """
+
+    theta: float = 10000.0
+    factors: tuple[float, ...] | None = None
+
+
+class ModelConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Sizes of one decoder-only model. Lengths in tokens, dims in elements."""
+
+    family: str  # llama | qwen2 | qwen3
+    vocab_size: int
+    hidden_dim: int
+    num_layers: int
+    num_q_heads: int
+    num_kv_heads: int
+    head_dim: int
+    ffn_dim: int
+    norm_eps: float
+    rope: RopeConfig
+    max_model_len: int
+    qkv_bias: bool = False
+    tie_embeddings: bool = False
+    sliding_window: int | None = None
