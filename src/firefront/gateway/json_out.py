@@ -1,0 +1,11 @@
+"""JSON out, in one place: compact UTF-8; a NaN or infinity becomes null (JSON has neither)."""
+
+from typing import Any
+
+import msgspec
+
+_encoder = msgspec.json.Encoder()
+
+
+def dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+    return _encoder.encode(value)

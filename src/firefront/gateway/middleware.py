@@ -1,0 +1,115 @@
+"""The envelope of every HTTP exchange: request id, timing, limits on headers, the last resort.
+
+Pure ASGI, so a disconnect reaches the endpoint untouched. Knows nothing of the endpoints.
+Invariant: every response carries x-request-id; an exception becomes a plain 500 in OpenAI's shape
+if nothing was sent yet, else a cut connection, and is logged once either way.
+"""
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+
+import structlog
+from starlette.datastructures import MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from firefront.core.errors import RequestError
+from firefront.gateway.errors import (
+    CLIENT_GONE,
+    INTERNAL,
+    HeadersTooLargeError,
+    error_response,
+)
+
+MAX_HEADERS = 100
+MAX_HEADER_BYTES = 64 << 10
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+log = structlog.get_logger("firefront.http")
+
+Observe = Callable[[str, int, float], None]  # route, status, seconds
+
+
+class Envelope:
+    """Wraps the application. `allowed_hosts` None lets every Host header pass."""
+
+    def __init__(
+        self, app: ASGIApp, *, observe: Observe, allowed_hosts: frozenset[str] | None
+    ) -> None:
+        self._app = app
+        self._observe = observe
+        self._allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started_s = time.monotonic()
+        status = 0
+        given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
+        request_id = (
+            given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        )
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_enveloped(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(raw=message.setdefault("headers", []))
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(int((time.monotonic() - started_s) * 1e3))
+                headers["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        try:
+            refused = self._refuse(scope)
+            if refused is not None:
+                await error_response(refused)(scope, receive, send_enveloped)
+            else:
+                await self._app(scope, receive, send_enveloped)
+        except ClientDisconnect:
+            status = CLIENT_GONE
+        except Exception:
+            log.exception("request failed", request_id=request_id, path=scope["path"])
+            if status:
+                raise
+            await error_response(INTERNAL)(scope, receive, send_enveloped)
+        finally:
+            self._record(scope, request_id, status, time.monotonic() - started_s)
+
+    def _refuse(self, scope: Scope) -> RequestError | None:
+        headers = scope["headers"]
+        size = sum(len(name) + len(value) for name, value in headers)
+        if len(headers) > MAX_HEADERS or size > MAX_HEADER_BYTES:
+            return HeadersTooLargeError(
+                f"at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES >> 10} KiB of them"
+            )
+        if self._allowed_hosts is not None:
+            host = next((value for name, value in headers if name == b"host"), b"").decode("latin1")
+            if host_name(host) not in self._allowed_hosts:
+                return RequestError(
+                    f"Host {host[:100]!r} is not served here; --allowed-host adds one",
+                    code="unknown_host",
+                )
+        return None
+
+    def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
+        route = getattr(scope.get("route"), "path", "unknown")
+        self._observe(route, status, seconds)
+        log.info(
+            "request",
+            request_id=request_id,
+            method=scope["method"],
+            route=route,
+            status=status or CLIENT_GONE,
+            ms=round(seconds * 1e3, 1),
+        )
+
+
+def host_name(host: str) -> str:
+    """The name in a Host header, without port and brackets."""
+    if host.startswith("["):
+        return host[1:].partition("]")[0].lower()
+    return host.partition(":")[0].lower()
