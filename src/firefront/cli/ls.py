@@ -19,7 +19,8 @@ def ls(
         print_json({"models": models, "available": known} if show_all else {"models": models})
         return
     rows = [
-        (m.name, human_bytes(m.size), m.sha256[:12], m.license or "-", m.pulled[:10]) for m in models
+        (m.name, human_bytes(m.size), m.sha256[:12], m.license or "-", m.pulled[:10])
+        for m in models
     ]
     for name, entry in sorted(known.items()):
         size = human_bytes(entry.size) if entry.size else "-"

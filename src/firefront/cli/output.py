@@ -29,7 +29,9 @@ def print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     """Left-aligned columns, plain text."""
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
     for row in [header, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        )
 
 
 def print_pairs(pairs: list[tuple[str, str]]) -> None:

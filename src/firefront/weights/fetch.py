@@ -29,7 +29,9 @@ class FetchError(FirefrontError):
     code = "model_fetch_failed"
 
 
-def resolve(spec: str, *, store: ModelStore | None = None, progress: Progress | None = None) -> Path:
+def resolve(
+    spec: str, *, store: ModelStore | None = None, progress: Progress | None = None
+) -> Path:
     """The file or folder that `spec` names, pulled first if it is not here yet."""
     store = store or ModelStore()
     model = find(spec, store)
@@ -120,8 +122,10 @@ def _fetch(model: Model, store: ModelStore, progress: Progress) -> StoredModel:
         files, revision, hub_license = fetch_hub(model.source, store, model, progress)
         license_name = license_name or hub_license
     if len(files) > 1 and model.entry.sha256 not in (None, folder_sha256(files)):
-        raise FetchError(f"{model.name}: the folder's sha256 is {folder_sha256(files)}, "
-                         f"expected {model.entry.sha256}; nothing was published")
+        raise FetchError(
+            f"{model.name}: the folder's sha256 is {folder_sha256(files)}, "
+            f"expected {model.entry.sha256}; nothing was published"
+        )
     staging = store.staging(model.name)
     for file in files:
         check_content(staging / file.name)
@@ -155,8 +159,11 @@ def _local(source: LocalSource) -> Path:
     path = source.path
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise ModelFileError(path, "config.json", "missing; a model folder holds config.json, "
-                                 "tokenizer.json and *.safetensors")
+            raise ModelFileError(
+                path,
+                "config.json",
+                "missing; a model folder holds config.json, tokenizer.json and *.safetensors",
+            )
     elif not path.is_file():
         raise NotFoundError(f"{path}: no such file or folder", param="model")
     elif path.suffix != ".gguf":
@@ -169,6 +176,11 @@ def _describe_local(model: Model, path: Path) -> StoredModel:
     paths = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     files = [StoredFile(name=p.name, sha256="", size=p.stat().st_size) for p in paths]
     return StoredModel(
-        name=model.name, spec=model.spec, sha256="", size=sum(f.size for f in files),
-        license=None, pulled="", files=files,
+        name=model.name,
+        spec=model.spec,
+        sha256="",
+        size=sum(f.size for f in files),
+        license=None,
+        pulled="",
+        files=files,
     )

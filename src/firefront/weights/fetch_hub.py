@@ -141,7 +141,11 @@ def choose_files(siblings: list[_File], source: HubSource) -> list[_File]:
                 param="model",
             )
         return [by_name[source.file]]
-    weights = [name for name in by_name if fnmatch.fnmatchcase(name, "model*.safetensors") and "/" not in name]
+    weights = [
+        name
+        for name in by_name
+        if fnmatch.fnmatchcase(name, "model*.safetensors") and "/" not in name
+    ]
     if weights and "config.json" in by_name:
         names = sorted(weights + [name for name in by_name if name in FOLDER_FILES])
         return [by_name[check_relative_path(name, where)] for name in names]
@@ -149,8 +153,10 @@ def choose_files(siblings: list[_File], source: HubSource) -> list[_File]:
         check_relative_path(ggufs[0], where)
         return [by_name[ggufs[0]]]
     if ggufs:
-        raise RequestError(f"{where}: holds several models; name one as {where}:FILE: {', '.join(ggufs)}",
-                           param="model")
+        raise RequestError(
+            f"{where}: holds several models; name one as {where}:FILE: {', '.join(ggufs)}",
+            param="model",
+        )
     raise RequestError(
         f"{where}: has neither safetensors nor GGUF; pickled weights (.bin, .pt) can run code when "
         "opened and are never fetched. Look for a repository with a converted copy",
@@ -176,7 +182,9 @@ def _list(hub: Hub, source: HubSource) -> _Listing:
         try:
             listing = msgspec.json.decode(body, type=_Listing)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise FetchError(f"{where}: {hub.endpoint} answered no list of files: {error}") from None
+            raise FetchError(
+                f"{where}: {hub.endpoint} answered no list of files: {error}"
+            ) from None
         if not listing.sha.isalnum():
             raise FetchError(f"{where}: {hub.endpoint} named no commit")
         return listing
@@ -205,6 +213,10 @@ def _fetch_file(
             headers["Range"] = f"bytes={have}-"
         response = hub.open(url, headers)
         try:
+            if response.status_code == 416 and have:
+                task.advance(-have)
+                have = 0
+                raise httpx2.ReadError("the server refuses to resume")
             _check_status(response, where)
             if have and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
                 task.advance(-have)
@@ -250,8 +262,10 @@ def _verify(partial: Path, file: _File, model: Model, where: str) -> str:
     for actual, wanted in expected:
         if actual != wanted:
             partial.unlink()
-            raise FetchError(f"{where}: digest is {actual}, expected {wanted}; nothing was published. "
-                             "If a second pull ends the same way, the server's file is another one")
+            raise FetchError(
+                f"{where}: digest is {actual}, expected {wanted}; nothing was published. "
+                "If a second pull ends the same way, the server's file is another one"
+            )
     return sha256.hexdigest()
 
 
@@ -283,8 +297,10 @@ def _check_status(response: httpx2.Response, where: str) -> None:
     if status in (200, 206):
         return
     if status in (401, 403):
-        raise FetchError(f"{where}: refused ({status}); gated or private models need HF_TOKEN set to "
-                         "a token that may read them")
+        raise FetchError(
+            f"{where}: refused ({status}); gated or private models need HF_TOKEN set to "
+            "a token that may read them"
+        )
     if status == 404:
         raise NotFoundError(f"{where}: not found; check the spelling", param="model")
     if status == 429 or status >= 500:

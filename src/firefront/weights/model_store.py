@@ -82,7 +82,9 @@ class ModelStore:
         entries: dict[str, Entry] = {}
         if registered.exists():
             try:
-                entries = check_catalog(msgspec.json.decode(registered.read_bytes()), str(registered))
+                entries = check_catalog(
+                    msgspec.json.decode(registered.read_bytes()), str(registered)
+                )
             except msgspec.DecodeError as error:
                 raise RequestError(f"{registered}: {error}; delete it and pull again") from None
         return entries | load_catalog(BUILT_IN)
@@ -90,12 +92,16 @@ class ModelStore:
     def register(self, entries: dict[str, Entry]) -> None:
         """Add names for good. A built-in name can not be given another meaning."""
         for name in load_catalog(BUILT_IN).keys() & entries.keys():
-            raise RequestError(f"catalog: {name!r} is a built-in name; choose another", param="catalog")
+            raise RequestError(
+                f"catalog: {name!r} is a built-in name; choose another", param="catalog"
+            )
         with self.lock(".catalog", check=False):
             known = self.catalog()
             for name in load_catalog(BUILT_IN):
                 known.pop(name)
-            write_durably(self.root / REGISTERED, msgspec.json.format(msgspec.json.encode(known | entries)))
+            write_durably(
+                self.root / REGISTERED, msgspec.json.format(msgspec.json.encode(known | entries))
+            )
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -108,11 +114,15 @@ class ModelStore:
         try:
             return msgspec.json.decode(manifest.read_bytes(), type=StoredModel)
         except (msgspec.DecodeError, msgspec.ValidationError) as error:
-            raise ModelFileError(manifest, "manifest", f"{error}; remove the folder and pull again") from None
+            raise ModelFileError(
+                manifest, "manifest", f"{error}; remove the folder and pull again"
+            ) from None
 
     def models(self) -> list[StoredModel]:
         """Every published model, by name."""
-        names = sorted(p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith("."))
+        names = sorted(
+            p.name for p in self.root.iterdir() if p.is_dir() and not p.name.startswith(".")
+        )
         return [model for name in names if (model := self.get(name)) is not None]
 
     def folder(self, name: str) -> Path:
@@ -127,7 +137,9 @@ class ModelStore:
             if size != file.size:
                 problem = "is missing" if size < 0 else f"has {size} bytes, expected {file.size}"
                 raise ModelFileError(
-                    path, "size", f"{problem}; run: firefront rm {model.name} && firefront pull {model.name}"
+                    path,
+                    "size",
+                    f"{problem}; run: firefront rm {model.name} && firefront pull {model.name}",
                 )
         return folder / model.files[0].name if len(model.files) == 1 else folder
 
@@ -138,7 +150,9 @@ class ModelStore:
             path = self.folder(model.name) / file.name
             if file_sha256(path, advance) != file.sha256:
                 raise ModelFileError(
-                    path, "sha256", f"differs from the manifest; run: firefront rm {model.name} and pull again"
+                    path,
+                    "sha256",
+                    f"differs from the manifest; run: firefront rm {model.name} and pull again",
                 )
 
     # -- writing -----------------------------------------------------------------------------

@@ -18,7 +18,9 @@ import msgspec
 from firefront.core.errors import NotFoundError, RequestError
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
-_PACKAGE = re.compile(r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?)==([A-Za-z0-9][A-Za-z0-9.+_-]{0,62})")
+_PACKAGE = re.compile(
+    r"([A-Za-z0-9](?:[A-Za-z0-9._-]{0,98}[A-Za-z0-9])?)==([A-Za-z0-9][A-Za-z0-9.+_-]{0,62})"
+)
 _HUB_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
@@ -136,7 +138,9 @@ def _parse_index(text: str) -> IndexSource:
             "or one package and all its paths",
             param="model",
         )
-    parts = [(package, version, path) for (package, version), path in zip(packages, paths, strict=True)]
+    parts = [
+        (package, version, path) for (package, version), path in zip(packages, paths, strict=True)
+    ]
     return IndexSource(tuple(parts))
 
 
@@ -190,7 +194,9 @@ def parse_spec(text: str, catalog: Mapping[str, Entry]) -> Model:
         if isinstance(source, LocalSource):
             raise RequestError(f"{text}: a file of your own takes no pin", param="model")
     if isinstance(source, LocalSource):
-        name = re.sub(r"[^a-z0-9._-]", "-", source.path.absolute().name.lower().removesuffix(".gguf"))
+        name = re.sub(
+            r"[^a-z0-9._-]", "-", source.path.absolute().name.lower().removesuffix(".gguf")
+        )
         name = name.lstrip("._-")[:63] or "model"
     else:
         name = _stored_name(body, source)

@@ -1,0 +1,71 @@
+# Everything starts here: make serve | test | check | bench | build | clean. Needs Python 3.11 to 3.13
+# and a C++ compiler; cmake and ninja come as wheels. Installs are stamped: an unchanged tree is not
+# installed again, a changed one in csrc/ is rebuilt.
+
+FIT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+  if $$p -c '$(FIT)' 2>/dev/null; then echo $$p; break; fi; done)
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+MODEL ?= starter
+HOST ?= 127.0.0.1
+PORT ?= 8000
+PYTEST_ARGS ?=
+
+NATIVE := CMakeLists.txt $(shell find csrc -type f -not -name '.*' 2>/dev/null)
+BUILD_REQUIREMENTS := "scikit-build-core>=1.1" "nanobind>=3.1" "cmake>=3.26" ninja
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: serve test check format bench build models clean
+
+serve: $(STAMPS)/build
+	$(BIN)/firefront pull $(MODEL)
+	$(BIN)/firefront serve --model $(MODEL) --host $(HOST) --port $(PORT)
+
+build: $(STAMPS)/build
+
+test: check models
+	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+
+check: $(STAMPS)/test $(STAMPS)/build
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/check_sizes.py
+	$(BIN)/python tools/check_format.py
+
+format: $(STAMPS)/test
+	$(BIN)/ruff check --fix .
+	$(BIN)/python tools/check_format.py --fix
+
+# Tests that need a model are skipped, and say so, where it can not be fetched.
+models: $(STAMPS)/build
+	-$(BIN)/firefront pull starter
+	-$(BIN)/firefront pull --catalog bench/models.toml qwen-coder-0.5b
+
+bench: $(STAMPS)/build
+	$(BIN)/firefront bench engine --model $(MODEL)
+
+$(STAMPS)/venv:
+	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed: make PYTHON=/path/to/it"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c '$(FIT)' || { echo "$(VENV) is not Python 3.11 to 3.13: make clean"; exit 1; }
+	mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/requirements: $(STAMPS)/venv
+	$(PIP) install --quiet $(BUILD_REQUIREMENTS)
+	touch $@
+
+# An editable install builds the extension once; Python files are read from src/ as they are.
+$(STAMPS)/build: $(STAMPS)/requirements pyproject.toml $(NATIVE)
+	$(PIP) install --quiet --no-build-isolation --editable .
+	touch $@
+
+$(STAMPS)/test: $(STAMPS)/requirements pyproject.toml
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["test"], sep="\n")' > $(STAMPS)/test.txt
+	$(PIP) install --quiet --requirement $(STAMPS)/test.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist
