@@ -93,7 +93,10 @@ def _open_gguf(path: Path) -> Checkpoint:
         for stored_name, tensor in file.tensors.items():
             if stored_name == ROPE_FACTORS:
                 continue  # already in config.rope
-            name = hf_name(stored_name) or stored_name
+            if (name := hf_name(stored_name)) is None:
+                raise ModelFileError(
+                    path, stored_name, f"no {config.family} model has such a tensor"
+                )
             tensors[name] = replace(tensor, name=name)
         check_tensors(path, config, tensors)
         if config.family == "llama":
@@ -153,7 +156,11 @@ def _drop_tied_copy(tensors: dict[str, Tensor], tied: bool) -> None:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    for path in sorted(folder.iterdir()):
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise ModelFileError(folder, "folder", f"cannot be read: {error}") from None
+    for path in paths:
         if path.suffix not in PICKLE_SUFFIXES or path.is_dir():
             continue
         if path.name.startswith(TRAINER_FILES):
@@ -162,6 +169,6 @@ def _refuse_pickles(folder: Path) -> None:
         raise ModelFileError(
             path,
             "file",
-            "pickled weights can run code and are refused; use a safetensors or GGUF version of this "
-            "model, or remove the file if model.safetensors is complete without it",
+            "pickled weights can run code and are refused; use a safetensors or GGUF version of "
+            "this model, or remove the file if model.safetensors is complete without it",
         )

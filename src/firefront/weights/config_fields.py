@@ -82,7 +82,7 @@ class Fields:
 
 
 def check_config(file: object, config: ModelConfig) -> ModelConfig:
-    """Return `config` if its sizes agree with one another; ModelFileError naming the one at fault."""
+    """Return `config` if its sizes agree with one another, else raise naming the one at fault."""
     if config.num_q_heads % config.num_kv_heads:
         raise ModelFileError(
             file,
@@ -105,5 +105,4 @@ def check_config(file: object, config: ModelConfig) -> ModelConfig:
 
 
 def _short(value: object) -> str:
-    text = repr(value) if not isinstance(value, (list, dict, str)) else repr(value)[:60]
-    return text[:60]
+    return repr(value)[:60]

@@ -89,7 +89,7 @@ def config_from_gguf(
             norm_eps=fields.number("attention.layer_norm_rms_epsilon", 0.1),
             rope=_rope(fields, tensors.get(ROPE_FACTORS), head_dim),
             max_model_len=fields.integer("context_length", MAX_LEN),
-            qkv_bias="blk.0.attn_q.bias" in tensors,
+            qkv_bias=family == "qwen2" or "blk.0.attn_q.bias" in tensors,
             tie_embeddings="output.weight" not in tensors,
             sliding_window=fields.integer("attention.sliding_window", MAX_LEN, 0, low=0) or None,
         ),
@@ -110,18 +110,15 @@ def _vocab_size(fields: Fields, tensors: Mapping[str, Tensor]) -> int:
 
 def _rope(fields: Fields, factors: Tensor | None, head_dim: int) -> RopeConfig:
     theta = fields.number("rope.freq_base", MAX_THETA, 10000.0, low=1.0)
-    kind = fields.text(
-        "rope.scaling.type", "none" if fields.get("rope.scaling.factor") is None else "linear"
-    )
-    scale = 1.0
-    if kind == "linear":
-        scale = fields.number("rope.scaling.factor", MAX_ROPE_FACTOR, 1.0)
-    elif kind != "none":
+    kind = fields.text("rope.scaling.type", "linear")
+    if kind not in ("none", "linear"):
         raise fields.refuse(
             "rope.scaling.type", f"{kind[:60]!r} is not supported, none and linear are"
         )
-    elif fields.get("rope.scale_linear") is not None:  # how files before `rope.scaling.*` said it
-        scale = fields.number("rope.scale_linear", MAX_ROPE_FACTOR)
+    scale = 1.0
+    if kind == "linear":  # `scale_linear` is how files before `rope.scaling.*` said it
+        old = fields.number("rope.scale_linear", MAX_ROPE_FACTOR, 1.0)
+        scale = fields.number("rope.scaling.factor", MAX_ROPE_FACTOR, old)
     if factors is None:
         return RopeConfig(theta, None if scale == 1.0 else (scale,) * (head_dim // 2))
     if factors.shape != (head_dim // 2,) or factors.dtype not in FLOATS:

@@ -143,6 +143,11 @@ class _Header:
         except UnicodeDecodeError as error:
             raise self.refuse(field, f"text is not UTF-8: {error.reason}", start) from None
 
+    def _check_name(self, field: str, name: str, start: int) -> None:
+        """Names end up in messages and logs: no control characters."""
+        if not name.isprintable() or not name:
+            raise self.refuse(field, f"{name[:60]!r} is empty or not printable", start)
+
     def _preamble(self) -> tuple[int, int]:
         begin = self.take(4, "magic")
         if (magic := self.view[begin : begin + 4]) != MAGIC:
@@ -159,8 +164,7 @@ class _Header:
     def _key_value(self) -> None:
         start = self.pos
         key = self.string("metadata key", MAX_NAME_BYTES)
-        if not key:
-            raise self.refuse("metadata key", "empty", start)
+        self._check_name("metadata key", key, start)
         if key in self.metadata:
             raise self.refuse(key, "key appears twice", start)
         self.metadata[key] = self._value(int(self.scalar(_U32, key)), key, 0)
@@ -222,8 +226,7 @@ class _Header:
         for _ in range(num_tensors):
             start = self.pos
             name = self.string("tensor name", MAX_NAME_BYTES)
-            if not name:
-                raise self.refuse("tensor name", "empty", start)
+            self._check_name("tensor name", name, start)
             if name in entries:
                 raise self.refuse(name, "tensor appears twice", start)
             entries[name] = self._tensor_entry(name, start)

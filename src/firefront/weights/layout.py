@@ -81,7 +81,7 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_tensors(file: object, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
-    """Raise ModelFileError for a tensor that is missing, misshapen, or has no place in the model."""
+    """Raise ModelFileError for a tensor that is missing, misshapen or without a place here."""
     expected = expected_shapes(config)
     missing = [name for name in expected if name not in tensors]
     if missing:

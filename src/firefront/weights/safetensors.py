@@ -62,7 +62,7 @@ def parse_json(file: object, field: str, text: bytes, offset: int | None = None)
 
 
 def open_safetensors(folder: Path) -> tuple[dict[str, Tensor], list[SafetensorsFile]]:
-    """All tensors of a Hugging Face folder and the files to close: one file, or an index's shards."""
+    """All tensors of a Hugging Face folder, of one file or of an index's shards; files to close."""
     single, index = folder / SINGLE, folder / INDEX
     if single.exists():
         file = SafetensorsFile(single)
@@ -104,6 +104,7 @@ def _read_index(path: Path) -> dict[str, set[str]]:
                 "weight_map",
                 f"{str(shard)[:80]!r} is not the plain name of a .safetensors file",
             )
+        _check_name(path, name)
         shards.setdefault(shard, set()).add(name)
     if len(shards) > MAX_SHARDS:
         raise ModelFileError(path, "weight_map", f"{len(shards)} shards, at most {MAX_SHARDS}")
@@ -152,8 +153,7 @@ def _tensors(mapped: MappedFile) -> dict[str, Tensor]:
 
 def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int, int]:
     """(dtype, shape, begin, end) of one header entry, its parts checked against each other."""
-    if not name or len(name) > MAX_NAME_LEN:
-        raise ModelFileError(path, name[:60], "tensor name is empty or too long", offset=8)
+    _check_name(path, name)
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ModelFileError(path, name, "expected dtype, shape and data_offsets", offset=8)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -161,7 +161,7 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
         raise ModelFileError(
             path,
             name,
-            f"weight type {str(dtype)[:60]} is not supported, these are: F32, F16, BF16",
+            f"weight type {str(dtype)[:60]!r} is not supported, these are: F32, F16, BF16",
             offset=8,
         )
     if not _is_ints(shape) or not _is_ints(offsets) or len(offsets) != 2:
@@ -170,9 +170,17 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
     begin, end = offsets
     if begin < 0 or end - begin != num_bytes:
         raise ModelFileError(
-            path, name, f"data_offsets {offsets} do not hold {num_bytes} bytes", offset=8
+            path, name, f"data_offsets {str(offsets)[:60]} do not hold {num_bytes} bytes", offset=8
         )
     return dtype, tuple(shape), begin, end
+
+
+def _check_name(path: Path, name: str) -> None:
+    """Names end up in messages and logs: no control characters, no lone surrogates."""
+    if not 0 < len(name) <= MAX_NAME_LEN or not name.isprintable():
+        raise ModelFileError(
+            path, "tensor name", f"{name[:60]!r} is empty, too long or not printable"
+        )
 
 
 def _is_ints(value: Any) -> bool:

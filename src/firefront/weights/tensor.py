@@ -38,7 +38,8 @@ class Tensor:
     """Bytes of one weight, row-major: `shape` is (rows, cols), or (n,) for norms and biases.
 
     `data` is a read-only view of uint8[num_bytes] into the mapped file, no copy; `offset` is its
-    first byte in `file`. `row_order` is None, or int32[shape[0]]: true row i is stored row row_order[i].
+    first byte in `file`. `row_order` is None, or int32[shape[0]]: true row i is stored row
+    row_order[i].
     """
 
     name: str
@@ -76,10 +77,10 @@ def tensor_bytes(
     num_elements = 1
     for dim in shape:
         if dim <= 0:
-            raise refuse(f"dimension {dim} in shape {shape}, must be positive")
+            raise refuse(f"dimension {dim} in shape {str(shape)[:60]}, must be positive")
         num_elements *= dim
         if num_elements > MAX_INT64:
-            raise refuse(f"shape {shape} has more than 2^63 elements")
+            raise refuse(f"shape {str(shape)[:60]} has more than 2^63 elements")
     block_len, block_bytes = BLOCK[dtype]
     if shape[-1] % block_len:
         raise refuse(f"rows of {shape[-1]} elements, {dtype} needs a multiple of {block_len}")
