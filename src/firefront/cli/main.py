@@ -99,7 +99,7 @@ def root(
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status. Errors for users are one line, no traceback."""
+    """Run the command line; returns the exit status. Errors for users are one line."""
     try:
         result = app(args=args, prog_name="firefront", standalone_mode=True)
     except SystemExit as stop:

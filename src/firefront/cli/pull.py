@@ -11,7 +11,7 @@ def pull(
     quiet: bool = typer.Option(False, "--quiet", "-q", help="no progress"),
     as_json: bool = typer.Option(False, "--json", help="print the manifest as JSON"),
 ) -> None:
-    """Fetch a model, verify its SHA-256 and publish it. An interrupted pull goes on where it stopped."""
+    """Fetch a model and verify its SHA-256. An interrupted pull goes on where it stopped."""
     from firefront.cli.output import human_bytes, print_json
     from firefront.weights import fetch
     from firefront.weights.progress import QuietProgress, default_progress

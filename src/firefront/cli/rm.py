@@ -7,7 +7,7 @@ def rm(
     specs: list[str] = typer.Argument(help="names or specs of pulled models", metavar="SPEC..."),
     as_json: bool = typer.Option(False, "--json", help="print JSON"),
 ) -> None:
-    """Delete pulled models and what interrupted pulls of them left. Your own files are never touched."""
+    """Delete pulled models and what interrupted pulls left. Your own files are never touched."""
     from firefront.cli.output import print_json
     from firefront.weights import fetch
 

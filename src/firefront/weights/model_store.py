@@ -1,6 +1,6 @@
 """The models on disk: FIREFRONT_HOME/models/NAME/ with its files and manifest.json.
 
-Owns the layout, the per-model lock, publication and removal; knows nothing of where files come from.
+Owns the layout, the per-model lock, publication and removal; knows not where files come from.
 Invariant: a folder without a leading dot is complete and its manifest's digests were verified; work
 in progress lies in models/.partial/NAME and becomes visible by one rename.
 """
@@ -33,7 +33,7 @@ class StoredFile(msgspec.Struct, frozen=True):
 
 
 class StoredModel(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifest. `sha256` is the file's, or for a folder that of its sorted `sha256  name` lines."""
+    """The manifest. `sha256` is the file's, or a folder's: of its sorted `sha256  name` lines."""
 
     name: str
     spec: str
@@ -65,7 +65,7 @@ def file_sha256(path: Path, advance: Callable[[int], None] = lambda n: None) -> 
 
 
 class ModelStore:
-    """The folder of models below `root` (default: FIREFRONT_HOME). Refuses a folder others can write."""
+    """The models below `root` (default: FIREFRONT_HOME). Refuses a folder others can write."""
 
     def __init__(self, root: Path | None = None) -> None:
         self.home = root or home()
@@ -129,7 +129,7 @@ class ModelStore:
         return self.root / check_name(name)
 
     def path(self, model: StoredModel) -> Path:
-        """What to open: the file if there is one, else the folder. Sizes are checked, digests not."""
+        """What to open: the only file, or else the folder. Sizes are checked, digests not."""
         folder = self.folder(model.name)
         for file in model.files:
             path = folder / file.name

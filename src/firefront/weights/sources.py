@@ -7,6 +7,7 @@ leaves this module has been checked against an allow-list, so later code may joi
 """
 
 import hashlib
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -63,7 +64,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
-    """A spec resolved: the name it is stored under, where it comes from and what it must hash to."""
+    """A spec resolved: the name it is stored under, its source and what it must hash to."""
 
     name: str
     spec: str
@@ -206,7 +207,7 @@ def parse_spec(text: str, catalog: Mapping[str, Entry]) -> Model:
 def _parse_alias(text: str, catalog: Mapping[str, Entry]) -> Model:
     entry = catalog.get(text)
     if entry is None:
-        if Path(text).exists():
+        if os.path.exists(text):  # unlike Path.exists, false for any text
             return parse_spec(f"file:{text}", catalog)
         known = ", ".join(sorted(catalog))
         raise NotFoundError(
