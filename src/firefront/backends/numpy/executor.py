@@ -61,6 +61,7 @@ class NumpyExecutor:
         config = plan.config
         slots = (plan.num_cache_layers, num_blocks * BLOCK_SIZE)
         shape = (*slots, config.num_kv_heads, config.head_dim)
+        self._num_slots = num_blocks * BLOCK_SIZE if plan.num_cache_layers else None
         zeros = np.zeros(shape, np.float32)
         self._cache = KvCache(zeros, np.zeros_like(zeros), bf16=kv_dtype == "bf16")
         self._last_use = last_uses(plan)
@@ -71,7 +72,7 @@ class NumpyExecutor:
 
     def forward(self, inputs: StepInputs) -> F32:
         """logits_RV of one step; keys and values go to the cache."""
-        check_step(inputs, self.plan.config.vocab_size, self._cache.k_LPKH.shape[1])
+        check_step(inputs, self.plan.config.vocab_size, self._num_slots)
         values: dict[int, NDArray[Any]] = {v.id: getattr(inputs, v.name) for v in self.plan.inputs}
         if self.recorded is not None:
             self.recorded.clear()
@@ -121,8 +122,11 @@ def bind(weight: Weight, load: Load) -> F32:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
-def check_step(inputs: StepInputs, vocab_size: int, num_slots: int) -> None:
-    """Assert what every executor may rely on: lengths that fit together, indices in range."""
+def check_step(inputs: StepInputs, vocab_size: int, num_slots: int | None) -> None:
+    """Assert what every executor may rely on: lengths that fit together, indices in range.
+
+    `num_slots` is None where there is no cache.
+    """
     tokens, seqs = len(inputs.token_ids), len(inputs.seq_lens)
     assert tokens and inputs.positions.shape == inputs.slot_mapping.shape == (tokens,)
     assert inputs.cu_seqlens.shape == (seqs + 1,) and inputs.cu_seqlens[0] == 0
@@ -130,10 +134,8 @@ def check_step(inputs: StepInputs, vocab_size: int, num_slots: int) -> None:
     assert (inputs.seq_lens >= np.diff(inputs.cu_seqlens)).all()
     assert inputs.block_tables.shape[0] == seqs
     assert (inputs.seq_lens <= inputs.block_tables.shape[1] * BLOCK_SIZE).all()
-    for array, stop in (
-        (inputs.token_ids, vocab_size),
-        (inputs.slot_mapping, num_slots),
-        (inputs.block_tables, num_slots // BLOCK_SIZE),
-        (inputs.logit_rows, tokens),
-    ):
+    limits = [(inputs.token_ids, vocab_size), (inputs.logit_rows, tokens)]
+    if num_slots is not None:
+        limits += [(inputs.slot_mapping, num_slots), (inputs.block_tables, num_slots // BLOCK_SIZE)]
+    for array, stop in limits:
         assert array.size == 0 or (array.min() >= 0 and array.max() < stop)
