@@ -1,0 +1,47 @@
+"""The engine's own settings, and what it asks of an executor.
+
+Everything else the engine needs to know about the model comes from the executor.
+"""
+
+import secrets
+from typing import Protocol
+
+import msgspec
+
+from firefront.core.deployment import Deployment
+from firefront.core.step import SamplerRows, StepInputs, StepResult
+
+
+class Executor(Protocol):
+    """Computes one step. Retrying a step that raised, with fewer sequences, must be safe."""
+
+    @property
+    def num_blocks(self) -> int: ...
+    @property
+    def max_model_len(self) -> int: ...
+    @property
+    def vocab_size(self) -> int: ...
+    def step(self, inputs: StepInputs, rows: SamplerRows, /) -> StepResult: ...
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`seed` makes the seeds drawn for unseeded requests repeatable. `eos_ids` add to the
+    tokenizer's. `cache_secret` keys the prefix cache: results do not depend on it."""
+
+    max_num_seqs: int = 64
+    token_budget: int = 256
+    max_waiting: int = 1024
+    prefix_cache: bool = True
+    seed: int = 0
+    eos_ids: frozenset[int] = frozenset()
+    cache_secret: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(32))
+
+    @classmethod
+    def from_deployment(cls, deployment: Deployment, *, seed: int = 0) -> "EngineConfig":
+        return cls(
+            max_num_seqs=deployment.max_num_seqs,
+            token_budget=deployment.token_budget,
+            max_waiting=deployment.max_waiting,
+            prefix_cache=deployment.prefix_cache,
+            seed=seed,
+        )

@@ -1,0 +1,367 @@
+"""The engine: takes Submits, runs scheduler and executor step by step, returns Deltas.
+
+Single-threaded and without I/O or a clock of its own; the caller loops while `has_work`.
+Invariant: one bad request never harms another. Whatever raises while one sequence is prepared,
+computed, sampled or detokenised ends that sequence alone; its blocks are freed and not reused as
+a prefix.
+"""
+
+import heapq
+import logging
+import random
+
+from firefront.core.clock import Clock
+from firefront.core.errors import OverloadedError, RequestError
+from firefront.core.messages import Delta, Logprob, SetKnobs, Stats, Submit
+from firefront.core.step import BLOCK_SIZE, StepResult
+from firefront.engine import admission, output, step_inputs
+from firefront.engine.blocks import BlockPool
+from firefront.engine.config import EngineConfig, Executor
+from firefront.engine.prefix_cache import PrefixCache
+from firefront.engine.scheduler import Chunk, Scheduler
+from firefront.engine.sequence import Sequence
+
+_log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Runs requests on one executor. `tokenizer=None`: token ids in, token ids out, no text."""
+
+    def __init__(
+        self,
+        executor: Executor,
+        tokenizer: output.TokensToText | None,
+        config: EngineConfig,
+        clock: Clock,
+    ) -> None:
+        self._executor = executor
+        self._tokenizer = tokenizer
+        self._config = config
+        self._clock = clock
+        self._limits = admission.Limits(
+            executor.vocab_size, executor.max_model_len, executor.num_blocks, tokenizer is not None
+        )
+        self._eos_ids = config.eos_ids | (tokenizer.eos_ids if tokenizer else frozenset())
+        self._pool = BlockPool(executor.num_blocks)
+        cache = PrefixCache(self._pool, config.cache_secret, config.prefix_cache)
+        self._scheduler = Scheduler(
+            self._pool, cache, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
+        )
+        self.set_knobs(SetKnobs())
+        self._random = random.Random(config.seed)
+        self._sequences: dict[str, Sequence] = {}
+        self._deadlines: list[tuple[float, str]] = []  # a heap; also of requests that have ended
+        self._ready: list[Delta] = []  # to be returned by the next step
+        self._num_arrived = 0
+        self._prompt_tokens = self._generation_tokens = self._num_steps = 0
+        self._step_s = 0.0
+
+    # Requests
+
+    def submit(self, submit: Submit) -> None:
+        """Queue one sequence. RequestError: it can never run; OverloadedError: not now."""
+        if submit.request_id in self._sequences:
+            raise RequestError(
+                f"request_id: {submit.request_id!r} is running already", param="request_id"
+            )
+        prompt, max_tokens = admission.check(submit, self._limits)
+        if len(self._scheduler.waiting) >= self._config.max_waiting:
+            raise OverloadedError(f"{len(self._scheduler.waiting)} requests are waiting already")
+        sampling = submit.sampling
+        stop_ids = frozenset(sampling.stop_token_ids)
+        if not sampling.ignore_eos:
+            stop_ids |= self._eos_ids
+        sequence = Sequence(
+            submit,
+            prompt,
+            arrival=self._num_arrived,
+            arrived_s=self._clock.now(),
+            max_tokens=max_tokens,
+            stop_ids=stop_ids,
+            text=None if self._tokenizer is None else output.OutputText(self._tokenizer, sampling),
+        )
+        drawn = self._random.getrandbits(64) if sampling.seed is None else sampling.seed
+        step_inputs.prepare(sequence, drawn)
+        if sampling.prompt_logprobs is not None:
+            sequence.prompt_logprobs = [output.unscored(int(prompt[0]), self._tokenizer)]
+        self._num_arrived += 1
+        self._sequences[submit.request_id] = sequence
+        self._scheduler.add(sequence)
+        if sequence.deadline_s is not None:
+            heapq.heappush(self._deadlines, (sequence.deadline_s, sequence.request_id))
+        if max_tokens == 0 and sampling.prompt_logprobs is None:  # nothing to compute at all
+            self._finish(sequence, self._ready, "length")
+
+    def abort(self, request_id: str, generation: int) -> None:
+        """End a request now and free its blocks; unknown or of another generation: no effect."""
+        sequence = self._sequences.get(request_id)
+        if sequence is not None and sequence.generation == generation:
+            self._finish(sequence, self._ready, "abort")
+
+    def set_knobs(self, knobs: SetKnobs) -> None:
+        """Change the token budget or the number of running sequences from the next step on."""
+        scheduler = self._scheduler
+        scheduler.token_budget = max(1, knobs.token_budget or scheduler.token_budget)
+        scheduler.max_num_seqs = max(1, knobs.max_num_seqs or scheduler.max_num_seqs)
+        max_seqs = max(scheduler.max_num_seqs, len(scheduler.running))
+        self._buffers = step_inputs.StepBuffers(
+            max(scheduler.token_budget, max_seqs),
+            max_seqs,
+            -(-self._limits.max_len // BLOCK_SIZE),
+            self._limits.vocab_size,
+        )
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._sequences or self._ready)
+
+    def stats(self) -> Stats:
+        """Counts now, and totals since the start; `step_s` is the total time spent in steps."""
+        scheduler = self._scheduler
+        return Stats(
+            num_running=len(scheduler.running),
+            num_waiting=len(scheduler.waiting),
+            num_free_blocks=self._pool.num_free,
+            num_blocks=self._pool.num_blocks,
+            prefix_queries=scheduler.prefix_queries,
+            prefix_hits=scheduler.prefix_hits,
+            num_preemptions=scheduler.num_preemptions,
+            prompt_tokens=self._prompt_tokens,
+            generation_tokens=self._generation_tokens,
+            step_s=self._step_s,
+            num_steps=self._num_steps,
+        )
+
+    def check_invariants(self) -> None:
+        """For tests: every block and every sequence is where it must be."""
+        self._scheduler.check_invariants()
+        queued = {s.request_id: s for s in self._scheduler.running + self._scheduler.waiting}
+        assert queued == self._sequences, "a sequence is lost"
+
+    # Steps
+
+    def step(self) -> list[Delta]:
+        """Run one scheduler step; the new output of every sequence that has some."""
+        deltas, self._ready = self._ready, []
+        started_s = self._clock.now()
+        while self._deadlines and self._deadlines[0][0] <= started_s:
+            self._expire(*heapq.heappop(self._deadlines), deltas)
+        plan = self._scheduler.schedule(started_s)
+        for sequence, error in plan.failed:
+            self._fail(sequence, deltas, "scheduling", error)
+        if plan.decodes or plan.chunks:
+            self._run(plan.decodes, plan.chunks, deltas)
+            self._num_steps += 1
+            self._step_s += self._clock.now() - started_s
+        return deltas
+
+    def _run(self, decodes: list[Sequence], chunks: list[Chunk], deltas: list[Delta]) -> None:
+        """Compute a batch. If that raises, compute its halves: in the end one sequence fails.
+
+        A retry writes the same KV to the same slots, so nothing of the failed try remains.
+        """
+        try:
+            inputs, rows = self._buffers.gather(decodes, chunks)
+            result = self._executor.step(inputs, rows)
+            tokens: list[int] = result.token_ids.tolist()
+            bad: list[int] = result.bad_rows.tolist()
+        except Exception as error:
+            self._buffers.forget()
+            if len(decodes) + len(chunks) == 1:
+                suspect = decodes[0] if decodes else chunks[0].sequence
+                self._fail(suspect, deltas, "computing", error)
+                return
+            half = (len(decodes) + len(chunks)) // 2
+            split = max(0, half - len(decodes))
+            self._run(decodes[:half], chunks[:split], deltas)
+            self._run(decodes[half:], chunks[split:], deltas)
+            return
+        now_s = self._clock.now()
+        for row, sequence in enumerate(decodes):
+            try:
+                self._scheduler.advance(sequence, sequence.num_computed + 1)
+                if bad[row]:
+                    self._fail_bad(sequence, deltas)
+                else:
+                    self._take(sequence, tokens[row], result, row, deltas, now_s)
+            except Exception as error:
+                self._fail(sequence, deltas, "finishing", error)
+        row = len(decodes)
+        for chunk in chunks:
+            row = self._take_chunk(chunk, tokens, bad, result, row, deltas, now_s)
+
+    def _take_chunk(
+        self,
+        chunk: Chunk,
+        tokens: list[int],
+        bad: list[int],
+        result: StepResult,
+        row: int,
+        deltas: list[Delta],
+        now_s: float,
+    ) -> int:
+        """Take what a chunk computed: scored prompt tokens, perhaps a new token. Returns the row
+        after its last."""
+        sequence, end = chunk.sequence, chunk.end
+        scored = sequence.scored_range(chunk.start, end)
+        has_token = sequence.samples_at(end)
+        stop = row + len(scored) + has_token
+        try:
+            self._scheduler.advance(sequence, end)
+            if any(bad[row:stop]):
+                self._fail_bad(sequence, deltas)
+                return stop
+            if scored:
+                self._take_scored(sequence, result, row, len(scored))
+            if has_token:
+                self._take(sequence, tokens[stop - 1], result, stop - 1, deltas, now_s)
+            elif end == sequence.num_tokens:
+                self._prompt_tokens += sequence.prompt_len
+                self._finish(sequence, deltas, "length")
+        except Exception as error:
+            self._fail(sequence, deltas, "finishing", error)
+        return stop
+
+    def _take(
+        self,
+        sequence: Sequence,
+        token: int,
+        result: StepResult,
+        row: int,
+        deltas: list[Delta],
+        now_s: float,
+    ) -> None:
+        """Append the chosen token to a sequence, and its Delta to `deltas`."""
+        sampling = sequence.sampling
+        sequence.append(token)
+        num_output = sequence.num_output
+        if num_output == sampling.min_tokens:
+            step_inputs.set_biases(sequence)  # what would end it is allowed now
+            self._buffers.forget()
+        finish: str | None = None
+        stop_reason: str | int | None = None
+        if token in sequence.stop_ids and num_output >= sampling.min_tokens:
+            finish = "stop"
+            if token not in self._eos_ids or sampling.ignore_eos:
+                stop_reason = token
+        elif num_output >= sequence.max_tokens:
+            finish = "length"
+        text = ""
+        if sequence.text is not None:
+            text, matched = sequence.text.take(
+                token,
+                is_shown=finish != "stop" or sampling.include_stop_str_in_output,
+                is_last=finish is not None,
+            )
+            if matched is not None:
+                finish, stop_reason = "stop", matched
+        logprobs: list[Logprob] | None = None
+        if sampling.logprobs is not None:
+            logprobs = [output.logprob_of(result, row, sampling.logprobs, self._tokenizer)]
+        is_first = sequence.first_token_s is None
+        if is_first:
+            sequence.first_token_s = now_s
+            self._prompt_tokens += sequence.prompt_len
+        self._generation_tokens += 1
+        if finish is not None:
+            self._finish(
+                sequence, deltas, finish, token_ids=[token], text=text, logprobs=logprobs,
+                stop_reason=stop_reason,
+            )  # fmt: skip
+            return
+        deltas.append(
+            Delta(
+                request_id=sequence.request_id,
+                generation=sequence.generation,
+                token_ids=[token],
+                text=text,
+                logprobs=logprobs,
+                prompt_logprobs=_take_prompt_logprobs(sequence) if is_first else None,
+                usage=sequence.usage() if is_first else None,
+                timings=sequence.timings(now_s, is_last=False) if is_first else None,
+            )
+        )
+
+    def _take_scored(self, sequence: Sequence, result: StepResult, row: int, count: int) -> None:
+        num_top = sequence.sampling.prompt_logprobs or 0
+        assert sequence.prompt_logprobs is not None
+        sequence.prompt_logprobs += [
+            output.logprob_of(result, r, num_top, self._tokenizer) for r in range(row, row + count)
+        ]
+        sequence.num_scored += count
+
+    # Endings
+
+    def _finish(
+        self,
+        sequence: Sequence,
+        deltas: list[Delta],
+        finish: str,
+        *,
+        token_ids: list[int] | None = None,
+        text: str = "",
+        logprobs: list[Logprob] | None = None,
+        stop_reason: str | int | None = None,
+        error: str | None = None,
+        error_code: str | None = None,
+        suspect: bool = False,
+    ) -> None:
+        if sequence.is_finished:
+            return
+        sequence.is_finished = True
+        del self._sequences[sequence.request_id]
+        self._scheduler.remove(sequence, suspect=suspect)
+        deltas.append(
+            Delta(
+                request_id=sequence.request_id,
+                generation=sequence.generation,
+                token_ids=token_ids or [],
+                text=text,
+                logprobs=logprobs,
+                prompt_logprobs=_take_prompt_logprobs(sequence),
+                finish=finish,
+                stop_reason=stop_reason,
+                error=error,
+                error_code=error_code,
+                usage=sequence.usage(),
+                timings=sequence.timings(self._clock.now(), is_last=True),
+            )
+        )
+
+    def _fail(self, sequence: Sequence, deltas: list[Delta], stage: str, error: Exception) -> None:
+        """End one request for an exception. The client learns the stage, the log the rest."""
+        _log.error("request %s failed while %s", sequence.request_id, stage, exc_info=error)
+        message = f"internal error while {stage} this request ({type(error).__name__})"
+        self._finish(
+            sequence, deltas, "error", error=message, error_code="internal_error", suspect=True
+        )
+
+    def _fail_bad(self, sequence: Sequence, deltas: list[Delta]) -> None:
+        message = "the model's logits for this request are not finite"
+        self._finish(
+            sequence, deltas, "error", error=message, error_code="non_finite_logits", suspect=True
+        )
+
+    def _expire(self, deadline_s: float, request_id: str, deltas: list[Delta]) -> None:
+        """At its deadline a request ends with what it has, or fails if it has nothing yet."""
+        sequence = self._sequences.get(request_id)
+        if sequence is None or sequence.deadline_s != deadline_s:
+            return
+        if sequence.num_output == 0:
+            message = "the deadline passed before the first token"
+            self._finish(sequence, deltas, "error", error=message, error_code="deadline_exceeded")
+            return
+        try:
+            text = "" if sequence.text is None else sequence.text.finish()[0]
+        except Exception as error:
+            self._fail(sequence, deltas, "finishing", error)
+            return
+        self._finish(sequence, deltas, "length", text=text)
+
+
+def _take_prompt_logprobs(sequence: Sequence) -> list[Logprob] | None:
+    """The prompt's records, once, when they are complete."""
+    if sequence.is_scoring:
+        return None
+    records, sequence.prompt_logprobs = sequence.prompt_logprobs, None
+    return records

@@ -1,0 +1,211 @@
+"""Which tokens the next step computes: decodes first, then prefill chunks, then new sequences.
+
+Owns the queue, the running list and every block's assignment. Knows no clock, no tensors.
+Invariant: the best-ranked running sequence always makes progress, so every request ends.
+Rank is (priority, arrival); lower priority numbers are served first, and an old request outranks
+newer, more urgent ones in the end (see PRIORITY_WEIGHT). Draft tokens to verify would be a Chunk
+of more than one token with a logit row each: nothing here assumes one token a sequence.
+"""
+
+import bisect
+from dataclasses import dataclass, field
+
+from firefront.core.step import BLOCK_SIZE
+from firefront.engine.blocks import BlockPool
+from firefront.engine.prefix_cache import PrefixCache
+from firefront.engine.sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tokens start .. end of one sequence, to be computed in this step."""
+
+    sequence: Sequence
+    start: int
+    end: int
+
+
+@dataclass(slots=True)
+class StepPlan:
+    """What to compute: `decodes` are one token each. `failed` could not be admitted, and why."""
+
+    decodes: list[Sequence] = field(default_factory=list)
+    chunks: list[Chunk] = field(default_factory=list)
+    failed: list[tuple[Sequence, Exception]] = field(default_factory=list)
+
+
+class Scheduler:
+    """Waiting and running sequences, both ordered by rank."""
+
+    def __init__(
+        self, pool: BlockPool, cache: PrefixCache, *, max_num_seqs: int, token_budget: int
+    ) -> None:
+        self.pool = pool
+        self.cache = cache
+        self.max_num_seqs = max_num_seqs
+        self.token_budget = token_budget
+        self.running: list[Sequence] = []
+        self.waiting: list[Sequence] = []
+        self.num_preemptions = 0
+        self.prefix_queries = 0  # prompt tokens looked up
+        self.prefix_hits = 0  # prompt tokens found
+
+    def add(self, sequence: Sequence) -> None:
+        bisect.insort(self.waiting, sequence, key=_rank)
+
+    def remove(self, sequence: Sequence, *, suspect: bool = False) -> None:
+        """Take a sequence out and free its blocks; `suspect`: nobody may reuse their content."""
+        for queue in (self.running, self.waiting):
+            if sequence in queue:
+                queue.remove(sequence)
+        self._free_blocks(sequence, suspect=suspect)
+
+    def schedule(self, now_s: float) -> StepPlan:
+        """Reserve blocks for the next step and say what it computes."""
+        plan = StepPlan()
+        num_preemptions = self.num_preemptions
+        budget, prefills = self._schedule_decodes(plan)
+        if prefills:
+            budget = self._schedule_prefills(plan, prefills, budget)
+        if self.waiting and budget > 0 and num_preemptions == self.num_preemptions:
+            self._admit(plan, budget, now_s)
+        return plan
+
+    def advance(self, sequence: Sequence, end: int) -> None:
+        """Record that the step computed the sequence's tokens up to `end`."""
+        start = sequence.num_computed
+        sequence.num_computed = end
+        if end // BLOCK_SIZE != start // BLOCK_SIZE:
+            self.cache.insert(sequence, start)
+
+    def check_invariants(self) -> None:
+        """Assert that lists are sorted and disjoint, tables cover tokens, counts match tables."""
+        for queue in (self.running, self.waiting):
+            assert all(a.rank < b.rank for a, b in zip(queue, queue[1:], strict=False))
+            assert not any(sequence.is_finished for sequence in queue)
+        assert not {s.request_id for s in self.running} & {s.request_id for s in self.waiting}
+        for sequence in self.running:
+            assert sequence.num_computed <= sequence.num_blocks * BLOCK_SIZE
+            assert sequence.num_computed < sequence.num_tokens
+        assert all(s.num_blocks == 0 and s.num_computed == 0 for s in self.waiting)
+        self.pool.check_invariants(sequence.blocks() for sequence in self.running)
+
+    def _schedule_decodes(self, plan: StepPlan) -> tuple[int, list[Sequence]]:
+        """One token for each decoding sequence, best rank first; returns the budget left and the
+        running sequences that have more than that to compute."""
+        budget = self.token_budget
+        prefills: list[Sequence] = []
+        idx = 0
+        while idx < len(self.running):  # preemption shortens the list from its end
+            sequence = self.running[idx]
+            idx += 1
+            if not sequence.is_decode:
+                prefills.append(sequence)
+            elif budget > 0 and self._fit(plan, sequence, sequence.num_tokens):
+                plan.decodes.append(sequence)
+                budget -= 1
+        return budget, prefills
+
+    def _schedule_prefills(self, plan: StepPlan, prefills: list[Sequence], budget: int) -> int:
+        for sequence in prefills:
+            if budget <= 0:
+                break
+            if sequence.num_blocks == 0:
+                continue  # preempted for a better one just now
+            start = sequence.num_computed
+            num_decodes = len(plan.decodes)
+            end = self._fit(plan, sequence, min(sequence.num_tokens, start + budget))
+            budget += num_decodes - len(plan.decodes)
+            if end > start:
+                plan.chunks.append(Chunk(sequence, start, end))
+                budget -= end - start
+        return budget
+
+    def _admit(self, plan: StepPlan, budget: int, now_s: float) -> None:
+        """Start waiting sequences, best rank first, while seats, budget and blocks last.
+
+        A sequence starts only when blocks for all its tokens are there, beside those that running
+        prefills still need and one for each running sequence to grow; so admission alone rarely
+        causes a preemption. Nobody in the queue is passed: the first that does not fit waits.
+        """
+        promised = sum(
+            _num_blocks_for(s.num_tokens) - s.num_blocks for s in self.running if not s.is_decode
+        )
+        while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
+            sequence = self.waiting[0]
+            try:
+                hits = self.cache.match(sequence)
+            except Exception as error:  # one request's fault must not stop the step
+                plan.failed.append((sequence, error))
+                self.waiting.pop(0)
+                continue
+            num_idle = sum(self.pool.is_idle(block) for block in hits)
+            num_needed = _num_blocks_for(sequence.num_tokens) - len(hits)
+            num_wanted = promised + num_needed + len(self.running)
+            if self.running and num_wanted > self.pool.num_free - num_idle:
+                return
+            self.waiting.pop(0)
+            bisect.insort(self.running, sequence, key=_rank)
+            self._start(sequence, hits, now_s)
+            start = sequence.num_computed
+            end = self._fit(plan, sequence, min(sequence.num_tokens, start + budget))
+            assert end > start
+            budget -= end - start
+            promised += _num_blocks_for(sequence.num_tokens) - sequence.num_blocks
+            if sequence.is_decode:
+                plan.decodes.append(sequence)
+            else:
+                plan.chunks.append(Chunk(sequence, start, end))
+
+    def _start(self, sequence: Sequence, hits: list[int], now_s: float) -> None:
+        for block in hits:
+            self.pool.share(block)
+            sequence.add_block(block)
+        sequence.num_computed = len(hits) * BLOCK_SIZE
+        if sequence.scheduled_s is None:  # not after a preemption: it would count its own blocks
+            sequence.scheduled_s = now_s
+            sequence.num_cached = sequence.num_computed
+            self.prefix_queries += sequence.prompt_len
+            self.prefix_hits += sequence.num_computed
+
+    def _fit(self, plan: StepPlan, sequence: Sequence, end: int) -> int:
+        """Give a running sequence blocks up to token `end`; returns the end that fits, or 0.
+
+        With no block left at all, sequences of worse rank are preempted, newest first. The worst
+        itself just waits: it keeps its blocks until a better one wants them.
+        """
+        start = sequence.num_computed
+        end = min(end, (sequence.num_blocks + self.pool.num_free) * BLOCK_SIZE)
+        if end <= start:
+            end = start + 1
+            while self.pool.num_free == 0:
+                victim = self.running[-1]
+                if victim is sequence:
+                    return 0
+                self._preempt(plan, victim)
+        while sequence.num_blocks * BLOCK_SIZE < end:
+            sequence.add_block(self.pool.allocate())
+        return end
+
+    def _preempt(self, plan: StepPlan, victim: Sequence) -> None:
+        assert self.running.pop() is victim
+        if plan.decodes and plan.decodes[-1] is victim:
+            plan.decodes.pop()
+        self._free_blocks(victim)
+        self.add(victim)
+        self.num_preemptions += 1
+
+    def _free_blocks(self, sequence: Sequence, *, suspect: bool = False) -> None:
+        blocks = sequence.blocks()
+        if suspect:
+            self.pool.uncache(blocks)
+        self.pool.release(blocks)
+        sequence.reset_blocks()
+
+
+def _num_blocks_for(num_tokens: int) -> int:
+    return -(-num_tokens // BLOCK_SIZE)
+
+
+def _rank(sequence: Sequence) -> tuple[int, int]:
+    return sequence.rank
