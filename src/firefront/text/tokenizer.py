@@ -1,0 +1,202 @@
+"""Text to token ids and back, for one model: a folder in Hugging Face layout or a .gguf file.
+
+Owns where special tokens may come from: the framing of a text and the chat template, never the
+characters of a user. The merging itself is the `tokenizers` library's.
+Invariant: `decode` is the concatenation of `token_bytes`, so any split of a stream decodes alike.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from firefront.core.errors import ModelFileError, RequestError
+from firefront.text.control import Guard, TokenFinder, clean, mapped_strings, strings_of
+from firefront.text.detokenizer import Detokenizer
+from firefront.text.gguf_vocab import vocabulary_from_gguf
+from firefront.text.hf_folder import vocabulary_from_folder
+from firefront.text.messages import normal_messages
+from firefront.text.template import GENERIC_CHATML, GENERIC_TOKENS, ChatTemplate
+from firefront.text.vocab import AddedToken, Vocabulary
+from firefront.weights.gguf import GGUFFile
+
+
+def load_tokenizer(path: str | Path) -> "Tokenizer":
+    """The tokenizer of a .gguf file or of a folder with tokenizer.json.
+
+    Raises ModelFileError naming the file and the field that is missing, damaged or unknown.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return Tokenizer(vocabulary_from_folder(path))
+    if not path.exists():
+        raise ModelFileError(path, "file", "does not exist")
+    file = GGUFFile(path)
+    try:
+        return Tokenizer(vocabulary_from_gguf(file.metadata, str(path)))
+    finally:
+        file.close()
+
+
+class Tokenizer:
+    """One model's tokenizer. Safe to share between threads: nothing changes after construction."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self._vocab = vocabulary
+        self._backend = vocabulary.backend
+        self._continuation = vocabulary.continuation
+        self._backend.encode_special_tokens = True
+        self._continuation.encode_special_tokens = True
+        self.vocab_size = len(vocabulary.token_bytes)
+        self.bos_id = vocabulary.bos_id
+        self.eos_ids = vocabulary.eos_ids
+        self.special_ids = frozenset(token.id for token in vocabulary.added if token.control)
+        self._control = tuple(token for token in vocabulary.added if token.control)
+        self.chat_template = self._find_template()
+        self._markup = self._template_markup()
+
+    # Text to ids.
+
+    def encode(
+        self, text: str, add_special: bool = True, *, parse_special: bool = False
+    ) -> list[int]:
+        """Token ids of `text`. Special tokens spelled out in it are plain text.
+
+        `add_special` frames it as the model wants (usually a BOS or nothing). `parse_special` lets
+        special tokens in `text` count: only for text whose author may write control tokens, such
+        as a fill-in-the-middle prompt. Lone surrogates become U+FFFD.
+        """
+        finder = self._any_added if parse_special else self._plain_added
+        ids = list(self._encode_pieces(finder.split(clean(text)), starts=True))
+        if not add_special:
+            return ids
+        prefix = list(self._vocab.prefix_ids)
+        if parse_special and prefix and ids[: len(prefix)] == prefix:
+            prefix = []
+        return [*prefix, *ids, *self._vocab.suffix_ids]
+
+    def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        **kwargs: Any,
+    ) -> list[int]:
+        """Token ids of a conversation rendered by the model's own template.
+
+        Special tokens count where the template writes them; in messages, tools and `kwargs` they
+        are plain text. BOS is there exactly if the template writes it, as in transformers.
+        Raises RequestError if the model has no template or the template refuses the messages.
+        """
+        template = self.chat_template
+        if template is None:
+            raise RequestError(
+                "this model has no chat template; use the completions API", param="messages"
+            )
+        conversation = mapped_strings(
+            normal_messages(messages, keep_parts=template.takes_parts), clean
+        )
+        extras = mapped_strings({"tools": tools, "kwargs": kwargs}, clean)
+        guard = Guard(self._markup, [*strings_of(conversation), *strings_of(extras)])
+        # The assistant's own markup in earlier turns (<think>, <tool_call>) is the model's format.
+        own = Guard(self._control, [], mark=guard.mark)
+        guarded = [
+            mapped_strings(
+                message, own.text if message.get("role") == "assistant" else guard.text
+            )
+            for message in conversation
+        ]
+        text = template.render(
+            guarded,
+            mapped_strings(extras["tools"], guard.text),
+            add_generation_prompt,
+            **mapped_strings(extras["kwargs"], guard.text),
+        )
+        pieces: Iterator[str | int] = (
+            guard.unmarked(piece) if isinstance(piece, str) else piece
+            for piece in self._any_added.split(text)
+        )
+        ids = list(self._encode_pieces(pieces, starts=True))
+        return [*self._vocab.prefix_ids, *ids] if template.is_generic else ids
+
+    def _encode_pieces(self, pieces: Iterable[str | int], *, starts: bool) -> Iterator[int]:
+        for piece in pieces:
+            if isinstance(piece, int):
+                yield piece
+            elif piece:
+                backend = self._backend if starts else self._continuation
+                yield from self._plain_ids(backend.encode(piece, add_special_tokens=False).ids)
+            starts = False
+
+    def _plain_ids(self, ids: list[int]) -> Iterable[int]:
+        """`ids` of plain text, with any control token that merging made spelled out again."""
+        if self.special_ids.isdisjoint(ids):
+            return ids
+        return [part for i in ids for part in (self._spelled(i) if i in self.special_ids else [i])]
+
+    def _spelled(self, token_id: int) -> list[int]:
+        ids: list[int] = []
+        for byte in self._vocab.token_bytes[token_id]:
+            if (byte_id := self._byte_ids.get(byte)) is not None:
+                ids.append(byte_id)
+        return ids
+
+    # Ids to text.
+
+    def token_bytes(self, token_id: int) -> bytes:
+        """The bytes that a token adds to a text; ValueError outside the vocabulary."""
+        if not 0 <= token_id < self.vocab_size:
+            raise ValueError(f"token {token_id} is not in the vocabulary of {self.vocab_size}")
+        return self._vocab.token_bytes[token_id]
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
+        detokenizer = self.detokenizer(skip_special)
+        return detokenizer.push_all(ids) + detokenizer.flush()
+
+    def detokenizer(self, skip_special: bool = True, *, continues: bool = False) -> Detokenizer:
+        """A decoder for one stream. `continues` says that the stream goes on from a prompt, so the
+        space before a SentencePiece word is text; without it the pieces equal `decode`."""
+        return Detokenizer(
+            self._vocab.token_bytes,
+            self.special_ids if skip_special else frozenset(),
+            strips_space=self._vocab.strips_space and not continues,
+        )
+
+    # What is derived from the vocabulary.
+
+    def _find_template(self) -> ChatTemplate | None:
+        vocab = self._vocab
+        if vocab.templates:
+            return ChatTemplate(vocab.templates, vocab.source, vocab.special_texts)
+        texts = {token.text for token in self._control}
+        if texts >= GENERIC_TOKENS:
+            return ChatTemplate({"default": GENERIC_CHATML}, vocab.source, {}, is_generic=True)
+        return None
+
+    def _template_markup(self) -> tuple[AddedToken, ...]:
+        """Control tokens, and the user-defined ones that the template writes (<tool_response>)."""
+        sources = "" if self.chat_template is None else self.chat_template.text
+        return tuple(
+            token
+            for token in self._vocab.added
+            if token.control or (len(token.text) > 1 and token.text in sources)
+        )
+
+    @cached_property
+    def _any_added(self) -> TokenFinder:
+        markup = {token.id for token in self._markup}
+        return TokenFinder(token for token in self._vocab.added if token.id in markup)
+
+    @cached_property
+    def _plain_added(self) -> TokenFinder:
+        return TokenFinder(token for token in self._markup if not token.control)
+
+    @cached_property
+    def _byte_ids(self) -> dict[int, int]:
+        """A token for each byte: single bytes of byte-level vocabularies and byte fallback."""
+        return {
+            data[0]: i
+            for i, data in enumerate(self._vocab.token_bytes)
+            if len(data) == 1 and i not in self.special_ids
+        }
