@@ -1,4 +1,4 @@
-"""Pulls of wheels: digests, joining, refusals, interruption, sharing; with pip and tiny local wheels."""
+"""Pulls of wheels with pip and tiny local wheels: digests, refusals, interruption, sharing."""
 
 import hashlib
 import os

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from firefront.core.errors import ModelFileError, NotFoundError, RequestError
-from firefront.weights import fetch, fetch_hub
+from firefront.weights import fetch
 from firefront.weights.model_store import ModelStore
 
 COMMIT = "c0ffee" * 6
@@ -26,7 +26,7 @@ SAFETENSORS = struct.pack("<Q", len(_HEADER)) + _HEADER + b"\0" * 1000
 
 
 class FakeHub:
-    """A hub of one repository, `org/name`; `cut` ends the next answers early, `slow_s` delays them."""
+    """A hub of one repository, org/name; `cut` ends the next answers early, `slow_s` delays."""
 
     def __init__(self, files: dict[str, bytes]) -> None:
         self.files = files

@@ -1,0 +1,197 @@
+"""`firefront doctor`: is this machine ready? Each check says ok, warn or fail, and what to do.
+
+Exit status 1 if any check fails. Reads only; nothing is changed or fetched.
+"""
+
+import os
+import platform
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import typer
+
+FEATURES = ("avx2", "fma", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "asimd", "asimddp")
+MIN_FREE_BYTES = 1 << 30
+
+
+class Check(NamedTuple):
+    """`state` is ok, warn or fail."""
+
+    name: str
+    state: str
+    text: str
+
+
+def doctor(
+    port: int = typer.Option(8000, help="the port that serve would use"),
+    verify: bool = typer.Option(False, "--verify", help="read the models and compare SHA-256"),
+    as_json: bool = typer.Option(False, "--json", help="print JSON"),
+) -> None:
+    """Check this machine and the model files."""
+    from firefront.cli.output import print_json
+
+    checks = [
+        check_python(),
+        check_cpu(),
+        check_kernels(),
+        check_memory(),
+        check_huge_pages(),
+        check_disk(),
+        *check_models(verify),
+        check_port(port),
+    ]
+    if as_json:
+        print_json({"checks": [check._asdict() for check in checks]})
+    else:
+        width = max(len(check.name) for check in checks)
+        for check in checks:
+            print(f"{check.state:<4}  {check.name.ljust(width)}  {check.text}")
+    if any(check.state == "fail" for check in checks):
+        raise typer.Exit(1)
+
+
+def check_python() -> Check:
+    text = f"{platform.python_version()} on {sys.platform} {platform.machine()}"
+    fits = (3, 11) <= sys.version_info < (3, 14)
+    return Check("python", "ok" if fits else "fail", text if fits else f"{text}; use 3.11 to 3.13")
+
+
+def check_cpu() -> Check:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    features = cpu_features()
+    known = " ".join(name for name in FEATURES if name in features) or "features unknown"
+    return Check("cpu", "ok", f"{cpu_model()}, {usable} usable threads, {known}")
+
+
+def cpu_model() -> str:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def cpu_features() -> set[str]:
+    for line in _lines("/proc/cpuinfo"):
+        if line.startswith(("flags", "Features")):
+            return set(line.partition(":")[2].split())
+    return set()
+
+
+def check_kernels() -> Check:
+    """Which instruction set the native kernels chose."""
+    try:
+        from firefront.backends.cpu import native
+    except ImportError as error:
+        return Check(
+            "kernels", "fail", f"the native extension is missing ({error}); run: make build"
+        )
+    isa = getattr(native, "isa", None)
+    name = isa() if callable(isa) else isa
+    slow = name == "portable"
+    text = f"{name or 'loaded'}" + ("; no vector instructions known for this CPU" if slow else "")
+    return Check("kernels", "warn" if slow else "ok", text)
+
+
+def check_memory() -> Check:
+    from firefront.cli.output import human_bytes
+
+    values = {}
+    for line in _lines("/proc/meminfo"):
+        name, _, rest = line.partition(":")
+        values[name] = int(rest.split()[0]) * 1024 if rest.split() else 0
+    available = values.get("MemAvailable")
+    if available is None:
+        return Check("memory", "ok", "not known on this system")
+    text = f"{human_bytes(available)} available of {human_bytes(values.get('MemTotal', 0))}"
+    if limit := cgroup_limit():
+        text += f", limited to {human_bytes(limit)} by the container"
+        available = min(available, limit)
+    return Check("memory", "ok" if available > MIN_FREE_BYTES else "warn", text)
+
+
+def cgroup_limit() -> int | None:
+    """The container's memory limit in bytes, if there is one."""
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        for line in _lines(path):
+            if line.strip().isdigit() and int(line) < 1 << 60:
+                return int(line)
+    return None
+
+
+def check_huge_pages() -> Check:
+    lines = _lines("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not lines:
+        return Check("huge pages", "ok", "not offered by this system")
+    chosen = lines[0].partition("[")[2].partition("]")[0]
+    if chosen == "never":
+        return Check(
+            "huge pages", "warn", "off; weights are read faster with: "
+            "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
+        )  # fmt: skip
+    return Check("huge pages", "ok", chosen)
+
+
+def check_disk() -> Check:
+    import shutil
+
+    from firefront.cli.output import human_bytes
+    from firefront.core.errors import FirefrontError
+    from firefront.weights.model_store import ModelStore
+
+    try:
+        store = ModelStore()
+    except (FirefrontError, OSError) as error:
+        return Check("folder", "fail", str(error))
+    free = shutil.disk_usage(store.root).free
+    state = "ok" if free > MIN_FREE_BYTES else "warn"
+    return Check("folder", state, f"{store.home}, {human_bytes(free)} free")
+
+
+def check_models(verify: bool) -> list[Check]:
+    from firefront.cli.output import human_bytes
+    from firefront.core.errors import FirefrontError
+    from firefront.weights.checkpoint import open_checkpoint
+    from firefront.weights.model_store import ModelStore
+
+    checks: list[Check] = []
+    try:
+        store = ModelStore()
+        models = store.models()
+    except (FirefrontError, OSError) as error:
+        return [Check("models", "fail", str(error))]
+    if not models:
+        return [Check("models", "warn", "none yet; run: firefront pull starter")]
+    for model in models:
+        name = f"model {model.name}"
+        try:
+            if verify:
+                store.verify(model)
+            with open_checkpoint(store.path(model)) as checkpoint:
+                family = checkpoint.config.family
+        except (FirefrontError, OSError) as error:
+            checks.append(Check(name, "fail", str(error)))
+            continue
+        how = "digest verified" if verify else "readable"
+        checks.append(Check(name, "ok", f"{family}, {human_bytes(model.size)}, {how}"))
+    return checks
+
+
+def check_port(port: int) -> Check:
+    import socket
+
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            text = f"127.0.0.1:{port} can not be used ({error.strerror}); choose with --port"
+            return Check("port", "warn", text)
+    return Check("port", "ok", f"127.0.0.1:{port} is free")
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text().splitlines()
+    except OSError:
+        return []
