@@ -68,7 +68,10 @@ class TinyModel(NamedTuple):
 def tiny_model(kind: str, seed: int = 0, **over: Any) -> TinyModel:
     """Build one of KINDS; `over` overrides entries of transformers' config."""
     family, name, settings = KINDS[kind]
-    settings = {**COMMON, "rope_parameters": {"rope_type": "default", "rope_theta": 500.0}} | settings
+    settings = {
+        **COMMON,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 500.0},
+    } | settings
     if name == "Qwen2":
         settings = {key: value for key, value in settings.items() if key != "head_dim"}
     hf_config = getattr(transformers, f"{name}Config")(**(settings | over))

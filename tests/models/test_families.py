@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from firefront.backends.numpy import NumpyExecutor, logits
 from firefront.core.errors import RequestError
@@ -159,3 +160,13 @@ def test_qwen2_needs_its_bias() -> None:
     config = with_config(tiny_model("qwen2").config, qkv_bias=False)
     with pytest.raises(ValueError, match="qkv_bias"):
         trace_model(config)
+
+
+def test_tiny_models_save_what_they_load(tiny: TinyModel, tmp_path) -> None:
+    tiny.save(tmp_path)
+    stored = load_file(tmp_path / "model.safetensors")
+    assert stored.keys() == tiny.weights.keys()
+    for name, array in stored.items():
+        np.testing.assert_array_equal(array, tiny.weights[name])
+    needed = {name for weight in trace_model(tiny.config).weights for name, _ in weight.parts}
+    assert needed == stored.keys()
