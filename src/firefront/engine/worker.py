@@ -45,6 +45,7 @@ class EngineLike(Protocol):
     def submit(self, submit: messages.Submit) -> None: ...
     def abort(self, request_id: str, generation: int) -> None: ...
     def step(self) -> list[messages.Delta]: ...
+    def set_knobs(self, knobs: messages.SetKnobs) -> None: ...
     def stats(self) -> messages.Stats: ...
 
 
@@ -173,11 +174,7 @@ class Worker:
             case messages.Abort():
                 self._engine.abort(message.request_id, message.generation)
             case messages.SetKnobs():
-                set_knobs = getattr(self._engine, "set_knobs", None)
-                if set_knobs is None:
-                    self._outbox.put(messages.Error(message="SetKnobs: this engine has no knobs"))
-                else:
-                    set_knobs(message)
+                self._engine.set_knobs(message)
             case messages.Drain():
                 self._draining = True
             case _:

@@ -74,7 +74,7 @@ class Replica:
         deployment: Deployment,
         *,
         command: Sequence[str] = DEFAULT_COMMAND,
-        limits: ReplicaLimits = ReplicaLimits(),  # noqa: B008 - frozen
+        limits: ReplicaLimits = ReplicaLimits(),
         clock: Clock | None = None,
     ) -> None:
         self.name = name

@@ -25,7 +25,7 @@ MAX_CONTAINERS = 100_000
 MAX_VALUES = 2_000_000
 _SMALL_BYTES = 64 << 10
 
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]+|\\.)*+"|[\[{\]}]', re.DOTALL)
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]+|\\.)*+"?|[\[{\]}]', re.DOTALL)
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
@@ -40,7 +40,9 @@ class BodyReader:
         """The body as a JSON object; raises the error to answer with."""
         encoding = request.headers.get("content-encoding", "identity").strip().lower()
         if encoding not in ("identity", ""):
-            raise UnsupportedBodyError(f"Content-Encoding {encoding[:40]!r} is not accepted; send JSON")
+            raise UnsupportedBodyError(
+                f"Content-Encoding {encoding[:40]!r} is not accepted; send JSON"
+            )
         held = _Held(self)
         try:
             async with asyncio.timeout(BODY_LIMIT_S):
@@ -97,7 +99,7 @@ async def _read(request: Request, held: _Held) -> bytes:
 
 
 async def _refuse_large(request: Request) -> None:
-    """Raise the 413, after reading on a little: most clients look for it only when they sent all."""
+    """Raise the 413, after reading on: most clients look for it only when they sent all."""
     discarded = 0
     try:
         async with asyncio.timeout(5.0):

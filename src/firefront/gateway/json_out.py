@@ -7,5 +7,5 @@ import msgspec
 _encoder = msgspec.json.Encoder()
 
 
-def dumps(value: Any) -> bytes:  # noqa: ANN401 - any JSON value
+def dumps(value: Any) -> bytes:
     return _encoder.encode(value)

@@ -8,7 +8,6 @@ if nothing was sent yet, else a cut connection, and is logged once either way.
 import re
 import time
 import uuid
-from collections.abc import Callable
 
 import structlog
 from starlette.datastructures import MutableHeaders
@@ -22,23 +21,22 @@ from firefront.gateway.errors import (
     HeadersTooLargeError,
     error_response,
 )
+from firefront.gateway.state import Gateway
 
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 << 10
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("firefront.http")
 
-Observe = Callable[[str, int, float], None]  # route, status, seconds
-
 
 class Envelope:
     """Wraps the application. `allowed_hosts` None lets every Host header pass."""
 
     def __init__(
-        self, app: ASGIApp, *, observe: Observe, allowed_hosts: frozenset[str] | None
+        self, app: ASGIApp, *, gateway: Gateway, allowed_hosts: frozenset[str] | None
     ) -> None:
         self._app = app
-        self._observe = observe
+        self._gateway = gateway
         self._allowed_hosts = allowed_hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -46,11 +44,10 @@ class Envelope:
             await self._app(scope, receive, send)
             return
         started_s = time.monotonic()
+        self._gateway.num_exchanges += 1
         status = 0
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        request_id = (
-            given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
-        )
+        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_enveloped(message: Message) -> None:
@@ -77,6 +74,7 @@ class Envelope:
                 raise
             await error_response(INTERNAL)(scope, receive, send_enveloped)
         finally:
+            self._gateway.num_exchanges -= 1
             self._record(scope, request_id, status, time.monotonic() - started_s)
 
     def _refuse(self, scope: Scope) -> RequestError | None:
@@ -97,7 +95,7 @@ class Envelope:
 
     def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
-        self._observe(route, status, seconds)
+        self._gateway.telemetry.http(route, status or CLIENT_GONE, seconds)
         log.info(
             "request",
             request_id=request_id,

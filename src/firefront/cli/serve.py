@@ -1,0 +1,104 @@
+"""`firefront serve`: models behind the OpenAI API on this machine.
+
+Its flags are Deployment's fields and the few of ServerOptions; it decides nothing else but how
+threads are divided among several models.
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from firefront.core.deployment import Deployment
+
+_Flag = typer.Option
+
+
+def serve(
+    model: Annotated[
+        list[str] | None,
+        _Flag(help="Alias, file:PATH, folder, hf:ORG/NAME or pypi:...; may be repeated."),
+    ] = None,
+    host: Annotated[str, _Flag(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, _Flag(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    deployment: Annotated[Path | None, _Flag(help="TOML file with the fields below.")] = None,
+    threads: Annotated[
+        int | None, _Flag(help="Compute threads of each model; several models share the cores.")
+    ] = None,
+    kv_dtype: Annotated[str | None, _Flag(help="KV cache: bf16 or f32.")] = None,
+    activations: Annotated[str | None, _Flag(help="int8, or f32 to compare.")] = None,
+    context: Annotated[int | None, _Flag(help="Longest sequence in tokens.")] = None,
+    kv_blocks: Annotated[int | None, _Flag(help="KV blocks of 16 tokens.")] = None,
+    max_num_seqs: Annotated[int | None, _Flag(help="Sequences running at once.")] = None,
+    token_budget: Annotated[int | None, _Flag(help="Tokens computed in one step.")] = None,
+    max_waiting: Annotated[int | None, _Flag(help="Requests queued before 503.")] = None,
+    prefix_cache: Annotated[
+        bool | None,
+        _Flag("--prefix-cache/--no-prefix-cache", help="Reuse KV blocks of equal prefixes."),
+    ] = None,
+    drain_timeout: Annotated[
+        float, _Flag(min=0, help="Seconds that running requests get after SIGTERM.")
+    ] = 30.0,
+    insecure: Annotated[
+        bool, _Flag("--insecure", help="Listen beyond this machine without keys.")
+    ] = False,
+    require_key: Annotated[
+        bool, _Flag("--require-key", help="Refuse requests without a key (not yet there).")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None, _Flag(help="A further Host header to accept on loopback.")
+    ] = None,
+) -> None:
+    """Serve models over the OpenAI API."""
+    fields: dict[str, Any] = {
+        "threads": threads,
+        "kv_dtype": kv_dtype,
+        "activations": activations,
+        "context": context,
+        "kv_blocks": kv_blocks,
+        "max_num_seqs": max_num_seqs,
+        "token_budget": token_budget,
+        "max_waiting": max_waiting,
+        "prefix_cache": prefix_cache,
+    }
+    deployments = resolve_deployments(model or [], deployment, fields)
+    from firefront.gateway.server import ServerOptions, run  # heavy
+
+    options = ServerOptions(
+        host=host,
+        port=port,
+        drain_timeout_s=drain_timeout,
+        insecure=insecure,
+        require_key=require_key,
+        allowed_hosts=allowed_host or [],
+    )
+    raise typer.Exit(run(deployments, options))
+
+
+def resolve_deployments(
+    models: list[str], file: Path | None, fields: dict[str, Any]
+) -> "list[Deployment]":
+    """One Deployment a model; prints how the cores are divided when there are several."""
+    import msgspec
+
+    from firefront.core.deployment import load_deployment
+    from firefront.core.errors import RequestError
+
+    if not models and file is None and "FIREFRONT_MODEL" not in os.environ:
+        raise RequestError("--model: name a model, for example --model FILE.gguf", param="model")
+    deployments = [load_deployment(file, model=name, **fields) for name in models or [None]]
+    undecided = [d for d in deployments if d.threads == 0]
+    if len(deployments) == 1 or not undecided:
+        return deployments
+    share = max(1, num_cores() // len(deployments))
+    typer.echo(f"{len(deployments)} models, {share} threads each; --threads sets another number")
+    return [msgspec.structs.replace(d, threads=d.threads or share) for d in deployments]
+
+
+def num_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

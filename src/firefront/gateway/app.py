@@ -1,0 +1,50 @@
+"""The ASGI application: routes, error shapes, the envelope. One per Gateway.
+
+Knows nothing of processes, sockets or signals; `server` does.
+"""
+
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from firefront.core.errors import FirefrontError
+from firefront.gateway import chat, completions, docs, health, models, openapi
+from firefront.gateway.errors import error_response, http_error_response
+from firefront.gateway.middleware import Envelope
+from firefront.gateway.state import Gateway, version
+
+
+def create_app(gateway: Gateway) -> FastAPI:
+    """The application that serves `gateway`."""
+    app = FastAPI(
+        title="firefront",
+        version=version(),
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    app.state.gateway = gateway
+    for module in (chat, completions, models, health, docs):
+        app.include_router(module.router)
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi_document() -> Response:
+        return JSONResponse(openapi.document(app))
+
+    app.add_exception_handler(FirefrontError, _firefront_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_middleware(Envelope, gateway=gateway, allowed_hosts=gateway.settings.allowed_hosts)
+    return app
+
+
+async def _firefront_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, FirefrontError)
+    return error_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    allow = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
+    return http_error_response(request, error.status_code, allow)

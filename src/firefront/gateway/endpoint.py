@@ -1,0 +1,86 @@
+"""What every generating endpoint does around its own words: admit, parse, run, answer.
+
+Owns the headers that say what was ignored and the choice between a stream and a whole answer.
+"""
+
+import urllib.parse
+from typing import Any, TypeVar
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from firefront.core.errors import RequestError
+from firefront.gateway import schemas, shapes
+from firefront.gateway.generate import Generation, unless_gone
+from firefront.gateway.render import Prompt
+from firefront.gateway.state import Gateway, ServedModel
+from firefront.gateway.streaming import EventStream
+
+MAX_IGNORED_NAMED = 20
+_Request = TypeVar("_Request", bound=schemas.GenerationRequest)
+
+
+class Exchange:
+    """One request to a generating endpoint, from its body to its answer."""
+
+    def __init__(self, request: Request) -> None:
+        self.gateway: Gateway = request.app.state.gateway
+        self.started_s = self.gateway.clock.now()
+        self.request = request
+        self.headers: dict[str, str] = {}
+        self.body: Any = None
+
+    async def parse(self, kind: type[_Request]) -> _Request:
+        """Admit and read the request; what was ignored goes into the headers."""
+        self.gateway.admit()
+        body = await self.gateway.bodies.read_json(self.request)
+        parsed, ignored = schemas.parse(body, kind)
+        if ignored:
+            if self.request.query_params.get("strict") in ("1", "true"):
+                raise RequestError(
+                    f"{ignored[0][:100]}: unknown parameter",
+                    param=ignored[0][:100],
+                    code="unsupported_parameter",
+                )
+            named = [urllib.parse.quote(n[:64], safe="[]") for n in ignored[:MAX_IGNORED_NAMED]]
+            more = ["..."] if len(ignored) > MAX_IGNORED_NAMED else []
+            self.headers["x-firefront-ignored-params"] = ", ".join(named + more)
+        return parsed
+
+    def generation(
+        self, model: ServedModel, prompts: list[Prompt], parsed: schemas.GenerationRequest
+    ) -> Generation:
+        return Generation(
+            self.gateway,
+            model,
+            prompts,
+            started_s=self.started_s,
+            streamed=bool(parsed.stream),
+        )
+
+    async def answer(
+        self, generation: Generation, shape: shapes.Shape, parsed: schemas.GenerationRequest
+    ) -> Response:
+        """Run it and answer in the form asked for."""
+        self.gateway.admit()  # a drain may have begun while the prompt was rendered
+        generation.start()
+        if not parsed.stream:
+            try:
+                content = await unless_gone(self.request, shapes.collect(generation, shape))
+            finally:
+                generation.close()
+            return Response(content, headers=self.headers, media_type="application/json")
+        options = parsed.stream_options or schemas.StreamOptions()
+        events = shapes.stream(
+            generation,
+            shape,
+            include_usage=options.include_usage,
+            continuous_usage=options.continuous_usage_stats,
+        )
+        return EventStream(
+            events,
+            close=generation.close,
+            keep_alive_s=self.gateway.settings.keep_alive_s,
+            stall_limit_s=self.gateway.settings.stall_limit_s,
+            headers=self.headers,
+        )

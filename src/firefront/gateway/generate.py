@@ -1,0 +1,159 @@
+"""One API request while it runs: its sequences on the replica, their deltas, its tokens counted.
+
+Knows nothing of JSON shapes. Invariant: once `close` was called no sequence of the request is out;
+it is called on every way out, so a client that leaves frees its blocks.
+"""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from firefront.core.errors import FirefrontError, RequestError
+from firefront.core.messages import Delta, Submit, Usage
+from firefront.core.sampling import MAX_SEED
+from firefront.fleet.mailbox import Item, Mailbox, Restarted
+from firefront.gateway.render import Prompt
+from firefront.gateway.state import Failable, Gateway, ServedModel
+
+_T = TypeVar("_T")
+
+
+class Generation(Failable):
+    """Prompts times n sequences; sequence `p * n + i` is choice i of prompt p."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        model: ServedModel,
+        prompts: list[Prompt],
+        *,
+        started_s: float,
+        streamed: bool,
+    ) -> None:
+        self.model = model
+        self.prompts = prompts
+        self.n = prompts[0].sampling.n
+        self.num_sequences = len(prompts) * self.n
+        self.mailbox = Mailbox(
+            self.num_sequences,
+            gateway.clock,
+            replayable=not streamed,
+            stall_limit_s=gateway.settings.stall_limit_s,
+        )
+        self._gateway = gateway
+        self._id = uuid.uuid4().hex
+        self._started_s = started_s
+        self._last_s: list[float | None] = [None] * self.num_sequences
+        self._num_output = [0] * self.num_sequences
+        self._usage: list[Usage | None] = [None] * self.num_sequences
+
+    def start(self) -> None:
+        """Hand every sequence to the replica; all or none."""
+        limit = self.model.replica.deployment.max_waiting
+        if self.num_sequences > limit:
+            raise RequestError(
+                f"{self.num_sequences} sequences in one request, at most {limit}: send fewer "
+                "prompts or a smaller n",
+                param="n",
+            )
+        self._gateway.enter(self)
+        try:
+            for index in range(self.num_sequences):
+                self.model.replica.submit(self._submit(index), self.mailbox, index)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Abort what is still out. May be called twice."""
+        self._gateway.leave(self)
+        if not self.mailbox.done:
+            for index in range(self.num_sequences):
+                self.model.replica.abort(self._sequence_id(index))
+
+    def fail(self, error: FirefrontError) -> None:
+        self.mailbox.fail(error)
+
+    async def items(self) -> AsyncIterator[list[Item]]:
+        """Deltas as they come, until every sequence has ended; raises what ended the request."""
+        num_ended = 0
+        while num_ended < self.num_sequences:
+            items = await self.mailbox.take()
+            for index, item in items:
+                if isinstance(item, Restarted):
+                    self._num_output[index], self._last_s[index] = 0, None
+                else:
+                    self._observe(index, item)
+                    num_ended += item.finish is not None
+            yield items
+
+    def prompt_of(self, index: int) -> Prompt:
+        return self.prompts[index // self.n]
+
+    def usage(self) -> dict[str, Any]:
+        """Tokens so far: a prompt counts once, however many choices it has."""
+        num_prompt = sum(len(prompt.token_ids) for prompt in self.prompts)
+        num_output = sum(self._num_output)
+        first = self._usage[:: self.n]
+        return {
+            "prompt_tokens": num_prompt,
+            "completion_tokens": num_output,
+            "total_tokens": num_prompt + num_output,
+            "prompt_tokens_details": {"cached_tokens": sum(u.num_cached for u in first if u)},
+        }
+
+    def _observe(self, index: int, delta: Delta) -> None:
+        now_s, telemetry = self._gateway.clock.now(), self._gateway.telemetry
+        name, num_tokens = self.model.name, len(delta.token_ids)
+        last_s = self._last_s[index]
+        if num_tokens:
+            if last_s is None:
+                telemetry.first_token(name, now_s - self._started_s)
+            telemetry.tokens(name, num_tokens, None if last_s is None else now_s - last_s)
+            self._last_s[index] = now_s
+            self._num_output[index] += num_tokens
+        if delta.usage is not None:
+            self._usage[index] = delta.usage
+            self._num_output[index] = delta.usage.num_output
+        if delta.finish is not None:
+            telemetry.finished(name, delta, now_s - self._started_s)
+
+    def _submit(self, index: int) -> Submit:
+        prompt = self.prompt_of(index)
+        choice = index % self.n
+        seed = prompt.sampling.seed
+        if seed is not None and choice:
+            seed = (seed + choice + MAX_SEED + 1) % (2 * MAX_SEED + 2) - MAX_SEED - 1
+        return Submit(
+            request_id=self._sequence_id(index),
+            generation=0,
+            token_ids=prompt.token_ids,
+            sampling=msgspec.structs.replace(prompt.sampling, n=1, seed=seed),
+        )
+
+    def _sequence_id(self, index: int) -> str:
+        return f"{self._id}-{index}"
+
+
+async def disconnected(request: Request) -> None:
+    """Return when the client has gone. The body must have been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
+    """Await `work`, but stop it and raise ClientDisconnect if the client goes first."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        gone.cancel()
+        task.cancel()

@@ -1,0 +1,127 @@
+"""What the endpoints share: the models served, who may come in, and what is running.
+
+Owns admission and draining. Knows nothing of HTTP shapes. Invariant: after `drain` nothing new is
+admitted, and every generation that was is either finished or failed with an error.
+"""
+
+import hashlib
+import time
+from dataclasses import dataclass, field
+from importlib import metadata
+
+from firefront.core.clock import Clock, SystemClock
+from firefront.core.errors import FirefrontError, OverloadedError
+from firefront.fleet.replica import Replica
+from firefront.fleet.router import Router
+from firefront.gateway.body import BodyReader
+from firefront.gateway.render import Renderer
+from firefront.gateway.telemetry import Telemetry
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the gateway behaves, whatever the models."""
+
+    keep_alive_s: float = 15.0  # a comment in a stream that has nothing to say
+    stall_limit_s: float = 30.0  # a client that reads nothing for so long loses its stream
+    allowed_hosts: frozenset[str] | None = None  # None: any Host header
+
+
+class Gateway:
+    """The state of one gateway process; lives in `app.state.gateway`."""
+
+    def __init__(
+        self,
+        router: Router,
+        *,
+        settings: Settings = Settings(),
+        clock: Clock | None = None,
+    ) -> None:
+        self.router = router
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.telemetry = Telemetry(router.replicas)
+        self.bodies = BodyReader()
+        self.created = int(time.time())
+        self.draining = False
+        self.num_exchanges = 0  # HTTP exchanges under way
+        self._renderers: dict[str, Renderer] = {}
+        self._mailboxes: dict[int, "Failable"] = {}
+
+    def add_renderer(self, model: str, renderer: Renderer) -> None:
+        self._renderers[model] = renderer
+
+    def admit(self) -> None:
+        """Raise if no new work is taken."""
+        if self.draining:
+            raise OverloadedError("the server is shutting down", retry_after_s=5.0)
+
+    def served(self, model: str) -> "ServedModel":
+        """What is needed to run a request on `model`."""
+        replica = self.router.find(model)
+        renderer = self._renderers.get(replica.name)
+        if replica.failure is not None:
+            raise OverloadedError(f"model {model} failed to start", retry_after_s=30.0)
+        if renderer is None or replica.hello is None:
+            raise OverloadedError(f"model {model} is loading", retry_after_s=2.0)
+        return ServedModel(replica, renderer)
+
+    def not_ready(self) -> list[str]:
+        """Why requests would be refused now; empty when ready."""
+        reasons = ["draining"] if self.draining else []
+        for replica in self.router.replicas:
+            if replica.state != "ready" or replica.name not in self._renderers:
+                state = replica.state if replica.state != "ready" else "loading"
+                reasons.append(f"{replica.name}: {state}")
+        return reasons
+
+    def enter(self, generation: "Failable") -> None:
+        self._mailboxes[id(generation)] = generation
+
+    def leave(self, generation: "Failable") -> None:
+        self._mailboxes.pop(id(generation), None)
+
+    def fail_all(self, error: FirefrontError) -> None:
+        """End every generation that is running; its client gets the error."""
+        for generation in list(self._mailboxes.values()):
+            generation.fail(error)
+
+
+def version() -> str:
+    """The installed version of firefront."""
+    try:
+        return metadata.version("firefront")
+    except metadata.PackageNotFoundError:  # run from a checkout
+        return "0"
+
+
+class Failable:
+    """Something running that can be ended from outside."""
+
+    def fail(self, error: FirefrontError) -> None:
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """A replica that has said Hello, and its renderer."""
+
+    replica: Replica
+    renderer: Renderer
+    fingerprint: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        what = f"{version()} {self.replica.name} {self.replica.deployment}"
+        digest = hashlib.sha256(what.encode()).hexdigest()[:12]
+        object.__setattr__(self, "fingerprint", f"ff_{digest}")
+
+    @property
+    def name(self) -> str:
+        return self.replica.name
+
+    @property
+    def max_len(self) -> int:
+        """Most tokens of one sequence: the context, or all KV blocks if these are fewer."""
+        hello = self.replica.hello
+        assert hello is not None
+        return min(hello.max_model_len, hello.num_blocks * hello.block_size)
