@@ -27,9 +27,8 @@ class Value:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        if any(dim not in SYMBOLS for dim in self.shape[:1] if isinstance(dim, str)) or any(
-            isinstance(dim, str) for dim in self.shape[1:]
-        ):
+        symbols = [(place, dim) for place, dim in enumerate(self.shape) if isinstance(dim, str)]
+        if any(place > 0 or dim not in SYMBOLS for place, dim in symbols):
             raise ValueError(f"{self.name}: shape {self.shape} may lead with one of {SYMBOLS} only")
 
     @property

@@ -57,9 +57,10 @@ def sample(logits_RV: F32, sampler: SamplerRows) -> StepResult:
         result.token_ids[index] = token
         result.logprobs[index] = logprobs_V[token]
         result.ranks[index] = 1 + np.count_nonzero(raw_V > raw_V[token])
-        top = np.argsort(-raw_V, kind="stable")[: max(int(row["num_logprobs"]), 0)]
-        result.top_ids[index, : len(top)] = top
-        result.top_logprobs[index, : len(top)] = logprobs_V[top]
+        if row["num_logprobs"] > 0:
+            top = np.argsort(-raw_V, kind="stable")[: int(row["num_logprobs"])]
+            result.top_ids[index, : len(top)] = top
+            result.top_logprobs[index, : len(top)] = logprobs_V[top]
     return result
 
 
