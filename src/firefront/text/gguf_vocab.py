@@ -46,7 +46,9 @@ class _Metadata:
     def error(self, key: str, problem: str) -> ModelFileError:
         return ModelFileError(self.source, _PREFIX + key, problem)
 
-    def array(self, key: str, kind: type | tuple[type, ...], length: int | None = None) -> list[Any]:
+    def array(
+        self, key: str, kind: type | tuple[type, ...], length: int | None = None
+    ) -> list[Any]:
         value = self.values.get(_PREFIX + key)
         if value is None:
             raise self.error(key, "missing; the file has no usable tokenizer")
@@ -134,7 +136,9 @@ def _byte_level(meta: _Metadata, tokens: list[str], style: ByteLevelStyle) -> Ba
     for rank, line in enumerate(meta.array("merges", str)):
         left, _, right = line.partition(" ")
         if left not in vocab or right not in vocab or left + right not in vocab:
-            raise meta.error("merges", f"merge {rank} ({line!r}) is not of tokens in the vocabulary")
+            raise meta.error(
+                "merges", f"merge {rank} ({line!r}) is not of tokens in the vocabulary"
+            )
         merges.append((left, right))
     backend = Backend(models.BPE(vocab, merges, ignore_merges=style.whole_words))
     if (normalizer := style.normalizer()) is not None:

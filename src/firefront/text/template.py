@@ -14,7 +14,8 @@ import jinja2
 from jinja2 import nodes
 
 from firefront.core.errors import ModelFileError, RequestError
-from firefront.text.sandbox import BUDGET, Budget, LimitError, TemplateEnvironment
+from firefront.text.bounds import BUDGET, Budget, LimitError
+from firefront.text.sandbox import TemplateEnvironment
 
 MAX_TEMPLATE_CHARS = 128 << 10
 MAX_OUTPUT_BYTES = 16 << 20
@@ -66,12 +67,13 @@ class ChatTemplate:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        kwargs: Mapping[str, Any] | None = None,
         *,
         max_output_bytes: int = MAX_OUTPUT_BYTES,
         budget: Budget | None = None,
-        **kwargs: Any,
     ) -> str:
-        """The text of a conversation. `messages` and `tools` are JSON data.
+        """The text of a conversation. `messages` and `tools` are JSON data, `kwargs` the request's
+        own settings for the template: scalars named in ALLOWED_KWARGS.
 
         Runs in this thread for at most about half a second of CPU (`budget`); the gateway calls it
         in a worker that it may kill. Raises RequestError with the template's own message where the
@@ -80,7 +82,7 @@ class ChatTemplate:
         template = self._template("tool_use" if tools and "tool_use" in self._templates else None)
         variables = {
             **self._special_texts,
-            **_checked_kwargs(kwargs),
+            **_checked_kwargs(kwargs or {}),
             "messages": messages,
             "tools": tools or None,
             "documents": None,
@@ -126,7 +128,7 @@ class ChatTemplate:
             raise self._at_fault(f"cannot be compiled: {error}") from None
 
     def _loops_over_content(self) -> bool:
-        """Whether a loop's subject mentions `content`, the sign that lists of parts are expected."""
+        """Whether a loop goes over some `content`, the sign that lists of parts are expected."""
         if len(self.text) > MAX_TEMPLATE_CHARS:
             return False
         try:

@@ -101,16 +101,14 @@ class Tokenizer:
         # The assistant's own markup in earlier turns (<think>, <tool_call>) is the model's format.
         own = Guard(self._control, [], mark=guard.mark)
         guarded = [
-            mapped_strings(
-                message, own.text if message.get("role") == "assistant" else guard.text
-            )
+            mapped_strings(message, own.text if message.get("role") == "assistant" else guard.text)
             for message in conversation
         ]
         text = template.render(
             guarded,
             mapped_strings(extras["tools"], guard.text),
             add_generation_prompt,
-            **mapped_strings(extras["kwargs"], guard.text),
+            mapped_strings(extras["kwargs"], guard.text),
         )
         pieces: Iterator[str | int] = (
             guard.unmarked(piece) if isinstance(piece, str) else piece
@@ -144,10 +142,11 @@ class Tokenizer:
     # Ids to text.
 
     def token_bytes(self, token_id: int) -> bytes:
-        """The bytes that a token adds to a text; ValueError outside the vocabulary."""
-        if not 0 <= token_id < self.vocab_size:
-            raise ValueError(f"token {token_id} is not in the vocabulary of {self.vocab_size}")
-        return self._vocab.token_bytes[token_id]
+        """The bytes that a token adds to a text. None for ids past the vocabulary: models pad their
+        logits with tokens that have no text."""
+        if token_id < 0:
+            raise ValueError(f"token {token_id}: ids are not negative")
+        return self._vocab.token_bytes[token_id] if token_id < self.vocab_size else b""
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of `ids`; bytes that are not UTF-8 become U+FFFD."""
