@@ -1,0 +1,220 @@
+// The only file that knows Python: arrays in, arrays out, the interpreter lock released while a step
+// runs. Every size is checked here or in Executor::check; nothing aborts.
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include "cpu_features.h"
+#include "executor.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace {
+
+using Bytes = nb::ndarray<const uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using MutableBytes = nb::ndarray<uint8_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ints = nb::ndarray<const int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Ints2 = nb::ndarray<const int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Words2 = nb::ndarray<const uint32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using Floats = nb::ndarray<const float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using Floats2 = nb::ndarray<const float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using OutInts = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using OutInts2 = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+using OutFloats = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
+using OutFloats2 = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
+
+void require(bool holds, const std::string& what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+ff::Scheme scheme_of(const std::string& name) {
+  for (int i = 0; i < static_cast<int>(std::size(ff::kSchemes)); ++i)
+    if (name == ff::kSchemes[i].name) return static_cast<ff::Scheme>(i);
+  throw std::invalid_argument("unknown dtype " + name);
+}
+
+int add_matrix(ff::Executor& executor, const std::string& dtype, Bytes data, int64_t rows,
+               int64_t cols, nb::object row_order) {
+  ff::FileMatrix source{scheme_of(dtype), data.data(), data.size(), rows, cols, nullptr};
+  Ints order;
+  if (!row_order.is_none()) {
+    order = nb::cast<Ints>(row_order);
+    require(static_cast<int64_t>(order.size()) == rows, "row_order: one entry a row");
+    source.row_order = order.data();
+  }
+  nb::gil_scoped_release release;
+  return executor.add_matrix(source);
+}
+
+int64_t packed_bytes(const std::string& dtype, int64_t rows, int64_t cols) {
+  ff::FileMatrix source{scheme_of(dtype), nullptr, 0, rows, cols, nullptr};
+  const ff::SchemeInfo& scheme = ff::info(source.scheme);
+  require(rows > 0 && cols > 0 && rows <= (int64_t{1} << 31) && cols <= (int64_t{1} << 31),
+          "packed_bytes: sizes");
+  source.bytes = static_cast<size_t>(rows) * (cols / scheme.file_block) * scheme.file_bytes;
+  return (static_cast<int64_t>(ff::panels_bytes(ff::shape_panels(source))) + 127) / 128 * 128;
+}
+
+void add_op(ff::Executor& executor, const std::string& kind, nb::dict d) {
+  static const char* kinds[] = {"embed", "qkv", "attention", "linear", "gate_up", "lm_head"};
+  ff::OpSpec spec{};
+  int found = -1;
+  for (int i = 0; i < 6; ++i)
+    if (kind == kinds[i]) found = i;
+  require(found >= 0, "unknown op " + kind);
+  spec.kind = static_cast<ff::OpKind>(found);
+  for (auto [key, item] : d) {
+    const auto name = nb::cast<std::string>(key);
+    if (name == "matrices") {
+      spec.matrices = nb::cast<std::vector<int>>(item);
+      continue;
+    }
+    bool known = false;
+    const std::pair<const char*, int64_t*> offsets[] = {
+        {"in", &spec.in}, {"out", &spec.out}, {"residual", &spec.residual}};
+    for (auto [field, to] : offsets)
+      if (name == field) *to = nb::cast<int64_t>(item), known = true;
+    const std::pair<const char*, int*> ints[] = {
+        {"norm", &spec.norm},           {"bias", &spec.bias},
+        {"q_norm", &spec.q_norm},       {"k_norm", &spec.k_norm},
+        {"inv_freq", &spec.inv_freq},   {"layer", &spec.layer},
+        {"window", &spec.window},       {"num_q_heads", &spec.num_q_heads},
+        {"head_dim", &spec.head_dim},   {"num_kv_heads", &spec.num_kv_heads}};
+    for (auto [field, to] : ints)
+      if (name == field) *to = nb::cast<int>(item), known = true;
+    const std::pair<const char*, float*> floats[] = {
+        {"norm_eps", &spec.norm_eps}, {"head_eps", &spec.head_eps}, {"scale", &spec.scale}};
+    for (auto [field, to] : floats)
+      if (name == field) *to = nb::cast<float>(item), known = true;
+    require(known, kind + ": unknown attribute " + name);
+  }
+  executor.add_op(spec);
+}
+
+int add_vector(ff::Executor& executor, Floats values) {
+  return executor.add_vector(std::vector<float>(values.data(), values.data() + values.size()));
+}
+
+void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapping, Ints cu_seqlens,
+          Ints seq_lens, Ints2 block_tables, Ints logit_rows, nb::object adapter_ids, Bytes rows,
+          Ints history, Ints bias_ids, Floats bias_values, Words2 masks, OutInts tokens,
+          OutFloats logprobs, OutInts ranks, OutInts2 top_ids, OutFloats2 top_logprobs,
+          MutableBytes bad, nb::object logits) {
+  ff::StepView v{};
+  v.num_tokens = static_cast<int>(token_ids.size());
+  v.num_sequences = static_cast<int>(seq_lens.size());
+  v.num_rows = static_cast<int>(logit_rows.size());
+  v.max_blocks = static_cast<int>(block_tables.shape(1));
+  const size_t T = token_ids.size(), S = seq_lens.size(), R = logit_rows.size();
+  require(positions.size() == T && slot_mapping.size() == T, "positions, slot_mapping: length T");
+  require(cu_seqlens.size() == S + 1 && block_tables.shape(0) == S, "cu_seqlens, block_tables: S");
+  require(rows.size() == R * sizeof(ff::SampleRow), "rows: one record a logit row");
+  require(tokens.size() == R && logprobs.size() == R && ranks.size() == R && bad.size() == R,
+          "results: length R");
+  require(top_ids.shape(0) == R && top_logprobs.shape(0) == R &&
+              top_ids.shape(1) == top_logprobs.shape(1),
+          "results: top_ids and top_logprobs are R x K");
+  require(bias_ids.size() == bias_values.size(), "bias_ids, bias_values: same length");
+  v.token_ids = token_ids.data();
+  v.positions = positions.data();
+  v.slot_mapping = slot_mapping.data();
+  v.cu_seqlens = cu_seqlens.data();
+  v.seq_lens = seq_lens.data();
+  v.block_tables = block_tables.data();
+  v.logit_rows = logit_rows.data();
+  Ints adapters;
+  if (!adapter_ids.is_none()) {
+    adapters = nb::cast<Ints>(adapter_ids);
+    require(adapters.size() == T, "adapter_ids: length T");
+    v.adapter_ids = adapters.data();
+  }
+  v.rows = reinterpret_cast<const ff::SampleRow*>(rows.data());
+  v.sample = {history.data(), bias_ids.data(), bias_values.data(), masks.data(),
+              static_cast<int>(masks.shape(1))};
+  v.history_len = static_cast<int64_t>(history.size());
+  v.bias_len = static_cast<int64_t>(bias_ids.size());
+  v.num_masks = static_cast<int64_t>(masks.shape(0));
+  v.tokens = tokens.data();
+  v.logprobs = logprobs.data();
+  v.ranks = ranks.data();
+  v.top_ids = top_ids.data();
+  v.top_logprobs = top_logprobs.data();
+  v.top_stride = static_cast<int>(top_ids.shape(1));
+  v.bad = bad.data();
+  OutFloats2 logits_out;
+  if (!logits.is_none()) {
+    logits_out = nb::cast<OutFloats2>(logits);
+    require(logits_out.shape(0) == R &&
+                static_cast<int>(logits_out.shape(1)) == executor.vocab_size(),
+            "logits: R x V");
+    v.logits = logits_out.data();
+  }
+  nb::gil_scoped_release release;
+  executor.step(v);
+}
+
+}  // namespace
+
+NB_MODULE(_native, m) {
+  m.def("isas", [] {
+    std::vector<std::string> names;
+    for (const ff::Kernels* kernels : ff::available_kernels()) names.push_back(kernels->name);
+    return names;
+  });
+  m.def("packed_bytes", &packed_bytes, "dtype"_a, "rows"_a, "cols"_a);
+  nb::class_<ff::Executor>(m, "Executor")
+      .def(
+          "__init__",
+          [](ff::Executor* self, int threads, const std::string& isa, bool f32_activations) {
+            require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
+            const ff::Kernels* kernels = ff::find_kernels(isa);
+            require(kernels, "this CPU has no " + isa + " kernels");
+            new (self) ff::Executor(threads, *kernels, f32_activations);
+          },
+          "threads"_a, "isa"_a = "", "f32_activations"_a = false)
+      .def("reserve_weights", &ff::Executor::reserve_weights, "bytes"_a)
+      .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a,
+           "row_order"_a.none())
+      .def("add_vector", &add_vector, "values"_a)
+      .def("add_op", &add_op, "kind"_a, "attrs"_a)
+      .def(
+          "finish",
+          [](ff::Executor& self, int max_tokens, int max_sequences, int vocab_size,
+             int max_model_len, int num_layers, int num_kv_heads, int head_dim, int64_t num_blocks,
+             int64_t arena_bytes, bool kv_f32) {
+            nb::gil_scoped_release release;
+            self.finish({max_tokens, max_sequences, vocab_size, max_model_len, num_layers,
+                         num_kv_heads, head_dim, num_blocks, arena_bytes, kv_f32});
+          },
+          "max_tokens"_a, "max_sequences"_a, "vocab_size"_a, "max_model_len"_a, "num_layers"_a,
+          "num_kv_heads"_a, "head_dim"_a, "num_blocks"_a, "arena_bytes"_a, "kv_f32"_a)
+      .def(
+          "add_adapter",  // parts: (op index, part, A as rank x K, B as N x rank, scale)
+          [](ff::Executor& self, nb::list parts) {
+            std::vector<ff::AdapterPart> copies;
+            for (nb::handle item : parts) {
+              auto part = nb::cast<nb::tuple>(item);
+              require(part.size() == 5, "adapter part: (op, part, A, B, scale)");
+              auto a = nb::cast<Floats2>(part[2]);
+              auto b = nb::cast<Floats2>(part[3]);
+              require(a.shape(0) == b.shape(1), "adapter: A is rank x K, B is N x rank");
+              copies.push_back({nb::cast<int>(part[0]), nb::cast<int>(part[1]),
+                                static_cast<int>(a.shape(0)), nb::cast<float>(part[4]),
+                                std::vector<float>(a.data(), a.data() + a.size()),
+                                std::vector<float>(b.data(), b.data() + b.size())});
+            }
+            return self.add_adapter(std::move(copies));
+          },
+          "parts"_a)
+      .def("remove_adapter", &ff::Executor::remove_adapter, "adapter_id"_a)
+      .def("step", &step, "token_ids"_a, "positions"_a, "slot_mapping"_a, "cu_seqlens"_a,
+           "seq_lens"_a, "block_tables"_a, "logit_rows"_a, "adapter_ids"_a.none(), "rows"_a,
+           "history"_a, "bias_ids"_a, "bias_values"_a, "masks"_a, "tokens"_a, "logprobs"_a,
+           "ranks"_a, "top_ids"_a, "top_logprobs"_a, "bad"_a, "logits"_a.none())
+      .def_prop_ro("num_threads", &ff::Executor::num_threads)
+      .def_prop_ro("isa", &ff::Executor::isa)
+      .def_prop_ro("weight_bytes", &ff::Executor::weight_bytes)
+      .def_prop_ro("kv_bytes", &ff::Executor::kv_bytes);
+}

@@ -1,0 +1,287 @@
+// Setting up: weights, ops, buffers; and the checks that every step passes before it runs.
+#include "executor.h"
+
+#include <algorithm>
+#include <exception>
+#include <mutex>
+
+namespace ff {
+namespace {
+
+constexpr size_t kAlign = 128;
+
+size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
+
+void require(bool holds, const char* what) {
+  if (!holds) throw std::invalid_argument(what);
+}
+
+}  // namespace
+
+Executor::Executor(int num_threads, const Kernels& kernels, bool f32_activations)
+    : kernels_(kernels), f32_activations_(f32_activations), threads_(num_threads) {}
+
+void Executor::reserve_weights(size_t bytes) {
+  require(weights_.bytes() == 0, "weights are reserved once");
+  weights_ = Arena(aligned(bytes));
+}
+
+int Executor::add_matrix(const FileMatrix& source) {
+  auto matrix = std::make_unique<Matrix>(shape_panels(source));
+  if (source.row_order)
+    for (int64_t i = 0; i < source.rows; ++i)
+      require(source.row_order[i] >= 0 && source.row_order[i] < source.rows, "row_order");
+  const size_t bytes = aligned(panels_bytes(*matrix));
+  require(bytes <= weights_.bytes() - weights_used_, "weights: more than was reserved");
+  uint8_t* to = weights_.data() + weights_used_;
+  matrix->data = to;
+  Split split(threads_.count());
+  split.reset(matrix->num_panels);
+  std::mutex lock;
+  std::exception_ptr failure;
+  threads_.run([&](int thread) {
+    split.each(thread, [&](int64_t panel) {
+      try {
+        pack_panel(source, *matrix, panel, to + panel * matrix->panel_bytes);
+      } catch (...) {
+        std::lock_guard<std::mutex> guard(lock);
+        failure = std::current_exception();
+      }
+    });
+  });
+  if (failure) std::rethrow_exception(failure);
+  weights_used_ += bytes;
+  matrices_.push_back(std::move(matrix));
+  return static_cast<int>(matrices_.size()) - 1;
+}
+
+int Executor::add_vector(std::vector<float> values) {
+  vectors_.push_back(std::move(values));
+  return static_cast<int>(vectors_.size()) - 1;
+}
+
+void Executor::add_op(const OpSpec& spec) {
+  Op op;
+  op.spec = spec;
+  for (int id : spec.matrices) {
+    require(id >= 0 && id < static_cast<int>(matrices_.size()), "op: unknown matrix");
+    op.weights.push_back(matrices_[id].get());
+  }
+  for (int id : {spec.norm, spec.bias, spec.q_norm, spec.k_norm, spec.inv_freq})
+    require(id >= -1 && id < static_cast<int>(vectors_.size()), "op: unknown vector");
+  if (spec.kind != OpKind::Attention) require(!op.weights.empty(), "op: no matrix");
+  for (const Matrix* matrix : op.weights) {
+    require(matrix->cols == op.weights[0]->cols, "op: parts of different width");
+    max_cols_ = std::max(max_cols_, matrix->num_blocks * kBlock);
+    op.out_width += matrix->rows;
+    if (info(matrix->scheme).is_float || f32_activations_)
+      op.keep_values = true;
+    else
+      op.quantise = true;
+  }
+  const int64_t heads = spec.num_q_heads + 2 * spec.num_kv_heads;
+  int64_t bias_size = op.out_width;
+  switch (spec.kind) {
+    case OpKind::Qkv:
+      require(op.weights.size() == 3 && spec.head_dim % kPanelRows == 0 && spec.head_dim > 0 &&
+                  spec.head_dim <= 512,
+              "head_dim must be a multiple of 16, at most 512");
+      require(op.weights[0]->rows == int64_t{spec.num_q_heads} * spec.head_dim &&
+                  op.weights[1]->rows == int64_t{spec.num_kv_heads} * spec.head_dim &&
+                  op.weights[2]->rows == op.weights[1]->rows,
+              "qkv: rows do not match the heads");
+      require(spec.inv_freq >= 0 &&
+                  static_cast<int>(vectors_[spec.inv_freq].size()) == spec.head_dim / 2,
+              "qkv: inv_freq");
+      op.units = heads;
+      break;
+    case OpKind::Attention:
+      require(spec.num_kv_heads > 0 && spec.num_q_heads % spec.num_kv_heads == 0,
+              "attention: heads must divide");
+      require(spec.num_q_heads / spec.num_kv_heads <= kAttnRows,
+              "attention: at most 16 query heads for one KV head");
+      break;
+    case OpKind::GateUp:
+      require(op.weights.size() == 2 && op.weights[0]->rows == op.weights[1]->rows, "gate_up");
+      op.out_width = op.weights[0]->rows;
+      op.units = op.weights[0]->num_panels;
+      break;
+    default:
+      require(op.weights.size() == 1, "op: one matrix");
+      op.units = op.weights[0]->num_panels;
+  }
+  const int64_t cols = op.weights.empty() ? 0 : op.weights[0]->cols;
+  auto vector = [&](int id, int64_t size) -> const float* {
+    if (id < 0) return nullptr;
+    require(static_cast<int64_t>(vectors_[id].size()) == size, "op: vector of wrong size");
+    return vectors_[id].data();
+  };
+  op.norm = vector(spec.norm, cols);
+  op.bias = vector(spec.bias, bias_size);
+  op.q_norm = vector(spec.q_norm, spec.head_dim);
+  op.k_norm = vector(spec.k_norm, spec.head_dim);
+  op.split = std::make_unique<Split>(threads_.count());
+  ops_.push_back(std::move(op));
+}
+
+// Packed input of `count` tokens: words, scales, sums (twice), values.
+Activations Executor::activations(uint8_t* base, int count, int64_t cols) const {
+  Activations a;
+  a.num_tokens = count;
+  a.num_tiles = (count + kernels_.tile - 1) / kernels_.tile;
+  a.num_blocks = static_cast<int>((cols + kBlock - 1) / kBlock);
+  const int64_t blocks = int64_t{count} * a.num_blocks;
+  a.values = reinterpret_cast<float*>(base);
+  a.words = reinterpret_cast<int32_t*>(a.values + blocks * kBlock);
+  a.scale = reinterpret_cast<float*>(a.words + blocks * 8);
+  a.scaled_sum = a.scale + blocks;
+  a.minus_sum = reinterpret_cast<int32_t*>(a.scaled_sum + blocks);
+  return a;
+}
+
+void Executor::finish(const Sizes& sizes) {
+  require(!ops_.empty() && ops_.back().spec.kind == OpKind::Head, "the last op must be the head");
+  require(sizes.max_tokens > 0 && sizes.max_sequences > 0 && sizes.num_blocks > 0, "sizes");
+  sizes_ = sizes;
+  arena_ = Arena(aligned(sizes.arena_bytes));
+  int64_t layers = 0, widest_unit = kPanelRows;
+  for (const Op& op : ops_) {
+    layers = std::max<int64_t>(layers, op.spec.layer + 1);
+    if (op.spec.kind == OpKind::Qkv) widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
+    if (op.spec.kind == OpKind::GateUp) widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
+  }
+  require(layers <= sizes.num_layers, "attention: layer out of range");
+  require(ops_.back().weights[0]->rows == sizes.vocab_size, "vocab_size");
+  const int64_t element = sizes.kv_f32 ? 4 : 2;
+  const int64_t head_bytes = int64_t{2} * kKvBlock * sizes.head_dim * element;
+  const int64_t layer_bytes = head_bytes * sizes.num_kv_heads * sizes.num_blocks;
+  kv_ = Arena(layer_bytes * sizes.num_layers);
+  for (int i = 0; i < sizes.num_layers; ++i)
+    layers_.push_back({kv_.data() + i * layer_bytes, head_bytes});
+
+  const int64_t blocks = max_cols_ / kBlock, vocab = (sizes.vocab_size + 15) / 16 * 16;
+  const int64_t tokens = std::max(sizes.max_tokens, kHeadRows);
+  auto input_bytes = [&](int64_t count) {
+    return aligned(count * blocks * (kBlock * 4 + 32 + 4 * 4));
+  };
+  const size_t row = aligned(max_cols_ * 4), bytes = aligned(max_cols_ * 16 + 4096),
+               scales = aligned(blocks * 48 * 4), out = aligned(tokens * widest_unit * 4 + 1024),
+               scores = aligned(kAttnRows * kKvTile * 4 + 1024),
+               attn = aligned(int64_t{kAttnRows} * 3 * sizes.head_dim * 4),
+               per_vocab = aligned(vocab * 4), own = input_bytes(2);
+  const size_t thread_bytes = row + bytes + scales + out + scores + attn + 3 * per_vocab + own;
+  const size_t shared = input_bytes(tokens), cos_sin = aligned(tokens * sizes.head_dim * 4),
+               logits = aligned(kHeadRows * vocab * 4),
+               shrunk = aligned(tokens * kMaxParts * kMaxRank * 4);
+  scratch_arena_ = Arena(thread_bytes * threads_.count() + shared + cos_sin + logits + shrunk);
+  uint8_t* at = scratch_arena_.data();
+  auto take = [&](size_t size) {
+    uint8_t* start = at;
+    at += size;
+    return start;
+  };
+  for (int i = 0; i < threads_.count(); ++i) {
+    Scratch scratch;
+    scratch.row = reinterpret_cast<float*>(take(row));
+    scratch.weights = take(bytes);
+    scratch.scales = reinterpret_cast<float*>(take(scales));
+    scratch.out = reinterpret_cast<float*>(take(out));
+    scratch.scores = reinterpret_cast<float*>(take(scores));
+    scratch.attn = reinterpret_cast<float*>(take(attn));
+    scratch.sample = reinterpret_cast<float*>(take(per_vocab));
+    scratch.counts = reinterpret_cast<int32_t*>(take(per_vocab));
+    scratch.candidates = reinterpret_cast<int32_t*>(take(per_vocab));
+    scratch_.push_back(scratch);
+    own_input_.push_back(take(own));
+  }
+  own_.resize(threads_.count());
+  shared_input_ = take(shared);
+  cos_sin_ = reinterpret_cast<float*>(take(cos_sin));
+  logits_ = reinterpret_cast<float*>(take(logits));
+  shrunk_ = reinterpret_cast<float*>(take(shrunk));
+  logits_stride_ = vocab;
+  for (int64_t i = 0; i <= tokens / kHeadRows; ++i)
+    head_splits_.push_back(std::make_unique<Split>(threads_.count()));
+}
+
+int Executor::add_adapter(std::vector<AdapterPart> parts) {
+  auto adapter = std::make_unique<Adapter>();
+  adapter->parts = std::move(parts);
+  adapter->by_op.assign(ops_.size(), std::vector<const AdapterPart*>(kMaxParts, nullptr));
+  for (const AdapterPart& part : adapter->parts) {
+    require(part.op >= 0 && part.op < static_cast<int>(ops_.size()), "adapter: unknown op");
+    const Op& op = ops_[part.op];
+    require(part.part >= 0 && part.part < static_cast<int>(op.weights.size()) &&
+                op.spec.kind != OpKind::Embed && op.spec.kind != OpKind::Head,
+            "adapter: the op takes none");
+    const Matrix& weight = *op.weights[part.part];
+    require(part.rank >= 1 && part.rank <= kMaxRank, "adapter: rank must be 1 to 128");
+    require(static_cast<int64_t>(part.a.size()) == part.rank * weight.cols &&
+                static_cast<int64_t>(part.b.size()) == part.rank * weight.rows,
+            "adapter: shapes do not match the base");
+    adapter->by_op[part.op][part.part] = &part;
+  }
+  for (const AdapterPart& part : adapter->parts) ops_[part.op].has_adapters = true;
+  const auto free = std::find(adapters_.begin(), adapters_.end(), nullptr);
+  const int id = static_cast<int>(free - adapters_.begin());
+  if (free == adapters_.end())
+    adapters_.push_back(std::move(adapter));
+  else
+    *free = std::move(adapter);
+  return id;
+}
+
+void Executor::remove_adapter(int id) {
+  require(id >= 0 && id < static_cast<int>(adapters_.size()) && adapters_[id], "unknown adapter");
+  adapters_[id].reset();
+}
+
+void Executor::check(const StepView& v) const {
+  require(!layers_.empty(), "finish() has not been called");
+  require(v.num_tokens >= 1 && v.num_tokens <= sizes_.max_tokens, "token_ids: too many or none");
+  require(v.num_sequences >= 1 && v.num_sequences <= sizes_.max_sequences, "too many sequences");
+  require(v.num_rows >= 0 && v.num_rows <= v.num_tokens, "logit_rows: too many");
+  require(v.cu_seqlens[0] == 0 && v.cu_seqlens[v.num_sequences] == v.num_tokens, "cu_seqlens");
+  const int64_t slots = sizes_.num_blocks * kKvBlock;
+  for (int s = 0; s < v.num_sequences; ++s) {
+    require(v.cu_seqlens[s] < v.cu_seqlens[s + 1], "cu_seqlens: must rise");
+    const int64_t blocks = (int64_t{v.seq_lens[s]} + kKvBlock - 1) / kKvBlock;
+    require(v.seq_lens[s] >= 1 && v.seq_lens[s] <= sizes_.max_model_len && blocks <= v.max_blocks,
+            "seq_lens: longer than the context or its block table");
+    for (int64_t b = 0; b < blocks; ++b) {
+      const int32_t block = v.block_tables[int64_t{s} * v.max_blocks + b];
+      require(block >= 0 && block < sizes_.num_blocks, "block_tables: no such block");
+    }
+    for (int t = v.cu_seqlens[s]; t < v.cu_seqlens[s + 1]; ++t)
+      require(v.positions[t] >= 0 && v.positions[t] < v.seq_lens[s], "positions: past seq_lens");
+  }
+  for (int t = 0; t < v.num_tokens; ++t) {
+    require(v.token_ids[t] >= 0 && v.token_ids[t] < sizes_.vocab_size, "token_ids: no such token");
+    require(v.slot_mapping[t] >= 0 && v.slot_mapping[t] < slots, "slot_mapping: no such slot");
+    if (v.adapter_ids)
+      require(v.adapter_ids[t] >= -1 &&
+                  (v.adapter_ids[t] < 0 || (v.adapter_ids[t] < static_cast<int>(adapters_.size()) &&
+                                            adapters_[v.adapter_ids[t]])),
+              "adapter_ids: no such adapter");
+  }
+  for (int r = 0; r < v.num_rows; ++r) {
+    require(v.logit_rows[r] >= 0 && v.logit_rows[r] < v.num_tokens, "logit_rows: no such token");
+    const SampleRow& row = v.rows[r];
+    require(row.target < sizes_.vocab_size && row.num_logprobs <= v.top_stride, "rows: target");
+    require(row.history_start >= 0 && row.history_len >= 0 &&
+                int64_t{row.history_start} + row.history_len <= v.history_len,
+            "rows: history");
+    require(row.bias_start >= 0 && row.bias_len >= 0 &&
+                int64_t{row.bias_start} + row.bias_len <= v.bias_len,
+            "rows: bias");
+    require(row.mask_row < v.num_masks, "rows: mask_row");
+    require(row.temperature >= 0 && row.repetition_penalty > 0, "rows: temperature or penalty");
+  }
+  for (int64_t i = 0; i < v.history_len; ++i)
+    require(v.sample.history[i] >= 0 && v.sample.history[i] < sizes_.vocab_size, "history");
+  for (int64_t i = 0; i < v.bias_len; ++i)
+    require(v.sample.bias_ids[i] >= 0 && v.sample.bias_ids[i] < sizes_.vocab_size, "bias_ids");
+  require(v.num_masks == 0 || v.sample.mask_words * 32 >= sizes_.vocab_size, "masks: too narrow");
+}
+
+}  // namespace ff

@@ -1,0 +1,150 @@
+// Runs a plan: a straight line of ops over one arena, the same line for prefill, decode and mixed
+// batches. Owns packed weights, KV cache, step buffers and the threads. Knows nothing of Python,
+// requests or files.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "arena.h"
+#include "kernels/kernels.h"
+#include "pack.h"
+#include "threads.h"
+
+namespace ff {
+
+enum class OpKind { Embed, Qkv, Attention, Linear, GateUp, Head };
+
+// Values are byte offsets into the arena, -1 for none; vectors and matrices are indices.
+struct OpSpec {
+  OpKind kind;
+  int64_t in = -1, out = -1, residual = -1;
+  std::vector<int> matrices;
+  int norm = -1, bias = -1, q_norm = -1, k_norm = -1, inv_freq = -1;
+  float norm_eps = 0, head_eps = 0, scale = 0;
+  int layer = -1, num_q_heads = 0, num_kv_heads = 0, head_dim = 0, window = 0;
+};
+
+struct Sizes {
+  int max_tokens, max_sequences, vocab_size, max_model_len;
+  int num_layers, num_kv_heads, head_dim;
+  int64_t num_blocks, arena_bytes;
+  bool kv_f32;
+};
+
+// A low-rank adapter of one part of a linear: y += scale * B (A x).
+struct AdapterPart {
+  int op, part, rank;
+  float scale;
+  std::vector<float> a;  // rank x K
+  std::vector<float> b;  // N x rank
+};
+
+struct StepView {
+  int num_tokens, num_sequences, num_rows, max_blocks;
+  const int32_t *token_ids, *positions, *slot_mapping, *cu_seqlens, *seq_lens, *block_tables;
+  const int32_t* logit_rows;
+  const int32_t* adapter_ids;  // per token, -1 none; null when no token has one
+  const SampleRow* rows;
+  SampleInputs sample;
+  int64_t history_len, bias_len, num_masks;
+  // results
+  int32_t *tokens, *ranks, *top_ids;
+  float *logprobs, *top_logprobs;
+  uint8_t* bad;
+  int top_stride;
+  float* logits;  // optional copy of all rows, R x V, for tests and evaluation
+};
+
+class Executor {
+ public:
+  Executor(int num_threads, const Kernels& kernels, bool f32_activations);
+
+  void reserve_weights(size_t bytes);
+  int add_matrix(const FileMatrix& source);
+  int add_vector(std::vector<float> values);
+  void add_op(const OpSpec& spec);
+  void finish(const Sizes& sizes);  // after the last op
+
+  int add_adapter(std::vector<AdapterPart> parts);
+  void remove_adapter(int id);
+
+  // One forward pass and one choice a logit row. Throws std::invalid_argument on inputs that would
+  // read or write outside what belongs to them.
+  void step(const StepView& view);
+
+  int num_threads() const { return threads_.count(); }
+  int vocab_size() const { return sizes_.vocab_size; }
+  const char* isa() const { return kernels_.name; }
+  size_t weight_bytes() const { return weights_used_; }
+  size_t kv_bytes() const { return kv_.bytes(); }
+
+ private:
+  struct Op {
+    OpSpec spec;
+    std::vector<const Matrix*> weights;
+    const float *norm = nullptr, *bias = nullptr, *q_norm = nullptr, *k_norm = nullptr;
+    int64_t units = 0;
+    int64_t out_width = 0;
+    bool quantise = false, keep_values = false;
+    std::unique_ptr<Split> split;
+    bool has_adapters = false;
+  };
+
+  void check(const StepView& view) const;
+  void plan_attention(const StepView& view);
+  void run(int thread);
+  void embed(const Op& op, int thread);
+  void qkv(Op& op, int thread);
+  void attention(Op& op, int thread);
+  void linear(Op& op, int thread);
+  void gate_up(Op& op, int thread);
+  void head(Op& op, int thread);
+  const Activations& prepare(const Op& op, int thread, int count, const int32_t* row_ids);
+  void shrink(const Op& op, int thread, int index, int64_t token, const float* x);
+  void add_delta(const Op& op, int part, int64_t unit, int width, int64_t stride, float* out) const;
+  Activations activations(uint8_t* base, int count, int64_t cols) const;
+  float* value(int64_t offset) const { return reinterpret_cast<float*>(arena_.data() + offset); }
+
+  const Kernels& kernels_;
+  bool f32_activations_;
+  Threads threads_;
+  Arena weights_;
+  size_t weights_used_ = 0;
+  std::vector<std::unique_ptr<Matrix>> matrices_;
+  std::vector<std::vector<float>> vectors_;
+  std::vector<Op> ops_;
+  Sizes sizes_{};
+  int64_t max_cols_ = 0;
+
+  Arena arena_, kv_, scratch_arena_;
+  std::vector<KvLayer> layers_;
+  std::vector<Scratch> scratch_;
+  std::vector<uint8_t*> own_input_;  // a thread's own packed input, for batches of one or two
+  std::vector<Activations> own_;
+  uint8_t* shared_input_ = nullptr;
+  Activations shared_;
+  float* cos_sin_ = nullptr;   // T x head_dim
+  float* logits_ = nullptr;    // kHeadRows x padded vocabulary
+  int64_t logits_stride_ = 0;
+  float* shrunk_ = nullptr;    // T x kMaxParts x kMaxRank
+
+  const StepView* view_ = nullptr;
+  std::vector<AttnItem> items_;
+  std::unique_ptr<std::atomic<int>[]> left_;  // per layer and split row set: chunks to come
+  size_t num_left_ = 0;
+  int64_t num_partials_ = 0, num_sets_ = 0;
+  std::vector<float> partials_;
+  std::vector<std::unique_ptr<Split>> head_splits_;
+
+  struct Adapter {
+    std::vector<AdapterPart> parts;
+    std::vector<std::vector<const AdapterPart*>> by_op;  // [op][part]
+  };
+  std::vector<std::unique_ptr<Adapter>> adapters_;
+};
+
+constexpr int kMaxParts = 3;
+constexpr int kMaxRank = 128;
+
+}  // namespace ff

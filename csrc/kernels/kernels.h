@@ -1,0 +1,130 @@
+// What an ISA provides: one table of functions, the same for every instruction set.
+//
+// T tokens in a batch of activations, K columns, R rows. No kernel allocates or throws.
+#pragma once
+#include "../schemes.h"
+
+namespace ff {
+
+// The input of a linear, packed for the kernels. Tokens are dealt into tiles of nearly equal width;
+// within a tile, [block][column group][token] words of four int8, and per (block, token) the scale,
+// scale * sum, and minus the sums of the first and the last 16 columns. `values` holds the same
+// input as float32, [column][token] in a tile, for float weights and for f32 activations.
+struct Activations {
+  int num_tokens = 0, num_tiles = 0, num_blocks = 0;
+  int32_t* words = nullptr;   // T * K / 4
+  float* scale = nullptr;     // T * K / 32
+  float* scaled_sum = nullptr;
+  int32_t* minus_sum = nullptr;  // 2 * T * K / 32: all first halves of a tile, then all second
+  float* values = nullptr;    // T * K
+
+  int start(int tile) const {
+    const int narrow = num_tokens / num_tiles, wider = num_tokens % num_tiles;
+    return tile * narrow + (tile < wider ? tile : wider);
+  }
+  int width(int tile) const { return num_tokens / num_tiles + (tile < num_tokens % num_tiles); }
+};
+
+// A thread's own memory.
+struct Scratch {
+  float* row;          // K floats: one normalised input row
+  uint8_t* weights;    // K * 16 unpacked bytes (or a block of floats)
+  float* scales;       // K / 32 * 3 * 16 floats
+  float* out;          // T * widest unit: results of one unit
+  float* scores;       // attention: kAttnRows * kKvTile
+  float* attn;         // attention: kAttnRows * 3 * head_dim
+  float* sample;       // vocabulary
+  int32_t* counts;     // vocabulary, zero between calls
+  int32_t* candidates; // vocabulary
+};
+
+constexpr int kAttnRows = 16;  // query rows (tokens x heads of a KV group) of a work item
+
+// One piece of attention: `num_rows` query rows of one KV head against the keys of some chunks.
+struct AttnItem {
+  int sequence, kv_head, token, num_tokens;
+  int first_chunk, num_chunks;  // this item's chunks
+  int partial = -1;             // index of the first of the row set's partial results, -1: all here
+  int total_chunks = 0;         // chunks of the whole row set when split
+  int set = 0;                  // which split row set this is
+};
+
+struct AttnShape {
+  int num_q_heads, num_kv_heads, head_dim, group;
+  int window;   // 0: none
+  float scale;
+  bool kv_f32;
+  int64_t q_stride;  // floats between tokens in q and in out
+};
+
+// Per layer: block b, kv head h at data + (b * num_kv_heads + h) * head_bytes; keys [dim][16 tokens],
+// then values [16 tokens][dim], bfloat16 or float32.
+struct KvLayer {
+  uint8_t* data;
+  int64_t head_bytes;
+};
+
+struct SampleRow {
+  float temperature, top_p, min_p, presence_penalty, frequency_penalty, repetition_penalty;
+  int32_t top_k, num_logprobs, target, mask_row, history_start, history_prompt_len, history_len;
+  int32_t bias_start, bias_len, position;
+  uint64_t seed;
+} __attribute__((packed));
+
+struct SampleInputs {
+  const int32_t* history;
+  const int32_t* bias_ids;
+  const float* bias_values;
+  const uint32_t* masks;
+  int mask_words;
+};
+
+struct Sampled {
+  int32_t token, rank;
+  float logprob;
+  bool bad;
+};
+
+struct Kernels {
+  const char* name;
+  int tile;  // widest tile of tokens
+
+  // Writes token `index` of the packed input from a float32 row: optional norm, then quantisation
+  // into words (quantise) and or plain copies (keep_values).
+  void (*pack_row)(const float* row, int64_t cols, const float* norm, float eps, bool quantise,
+                   bool keep_values, const Activations& to, int index, float* scratch_row);
+
+  // out[token * 16 + row] = panel times every token of the input.
+  void (*panel)(const Matrix& weights, int64_t panel, const Activations& input, bool f32_input,
+                const Scratch& scratch, float* out);
+
+  // One row of a matrix as floats (embedding lookup).
+  void (*unpack_row)(const Matrix& weights, int64_t row, float* out);
+
+  // out = silu(gate) * up over n floats.
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+
+  // Root-mean-square norm of each head, in place, then rotary embedding in place.
+  void (*norm_head)(float* head, int head_dim, const float* weight, float eps);
+  void (*rope_head)(float* head, int head_dim, const float* cos_sin);
+
+  // Stores one token's key (or value) of one head.
+  void (*store_kv)(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
+                   bool is_value, const float* row);
+
+  // Attends for an item. `positions[token]`; result to out, or to partials when the item is split.
+  void (*attend)(const AttnItem& item, const AttnShape& shape, const KvLayer& layer,
+                 const float* q, const int32_t* positions, const int32_t* block_table, float* out,
+                 float* partials, const Scratch& scratch);
+  void (*merge)(const AttnItem& item, const AttnShape& shape, float* partials, float* out);
+
+  Sampled (*sample)(const SampleRow& row, const SampleInputs& inputs, const float* logits,
+                    int vocab_size, const Scratch& scratch, int32_t* top_ids, float* top_logprobs);
+};
+
+const Kernels& portable_kernels();
+#ifdef FF_X86
+const Kernels& avx512_kernels();
+#endif
+
+}  // namespace ff

@@ -1,0 +1,94 @@
+// Work on single rows: norm, quantisation, heads, activation. Included inside an ISA's namespace.
+
+// sqrt(mean(x^2) + eps), summed sixteen lanes wide.
+static float rms(const float* row, int64_t n, float eps) {
+  f32 sum = {};
+  int64_t k = 0;
+  for (; k + 16 <= n; k += 16) {
+    const f32 x = load(row + k);
+    sum = fma(x, x, sum);
+  }
+  float total = reduce_add(sum);
+  for (; k < n; ++k) total += row[k] * row[k];
+  return __builtin_sqrtf(total / static_cast<float>(n) + eps);
+}
+
+static void norm_row(const float* row, int64_t n, const float* weight, float eps, float* out) {
+  const float inverse = 1.0f / rms(row, n, eps);
+  int64_t k = 0;
+  for (; k + 16 <= n; k += 16)
+    store(out + k, load(row + k) * set1(inverse) * load(weight + k));
+  for (; k < n; ++k) out[k] = row[k] * inverse * weight[k];
+}
+
+// 32 floats to int8 with one scale: d = max|x| / 127, q = round_even(x / d).
+static void quantise_block(const float* x, const Activations& to, int64_t block_start, int width,
+                           int b, int i, int64_t tile_blocks) {
+  const f32 first = load(x), second = load(x + 16);
+  const float top = reduce_max(maximum(maximum(first, -first), maximum(second, -second)));
+  const float scale = top / 127.0f;
+  const float inverse = top > 1e-30f ? 127.0f / top : 0.0f;
+  int32_t q[32];
+  const i32 q0 = to_i32(round_even(first * set1(inverse)));
+  const i32 q1 = to_i32(round_even(second * set1(inverse)));
+  std::memcpy(q, &q0, 64);
+  std::memcpy(q + 16, &q1, 64);
+  int32_t sums[2] = {0, 0};
+  for (int k = 0; k < 32; ++k) sums[k / 16] += q[k];
+  int32_t* words = to.words + block_start * 8;
+  for (int j = 0; j < 8; ++j)
+    words[(b * 8 + j) * width + i] =
+        static_cast<int32_t>((q[4 * j] & 255) | (q[4 * j + 1] & 255) << 8 |
+                             (q[4 * j + 2] & 255) << 16 |
+                             static_cast<uint32_t>(q[4 * j + 3] & 255) << 24);
+  const int64_t at = block_start + b * width + i;
+  to.scale[at] = scale;
+  to.scaled_sum[at] = scale * static_cast<float>(sums[0] + sums[1]);
+  int32_t* minus = to.minus_sum + block_start * 2 + b * width + i;
+  minus[0] = -sums[0];
+  minus[tile_blocks] = -sums[1];
+}
+
+static void pack_row(const float* row, int64_t cols, const float* norm, float eps, bool quantise,
+                     bool keep_values, const Activations& to, int index, float* scratch_row) {
+  int tile = 0;
+  while (to.start(tile) + to.width(tile) <= index) ++tile;
+  const int width = to.width(tile), i = index - to.start(tile);
+  const int64_t nb = to.num_blocks, block_start = to.start(tile) * nb;
+  float* x = scratch_row;
+  if (norm)
+    norm_row(row, cols, norm, eps, x);
+  else
+    std::memcpy(x, row, sizeof(float) * cols);
+  for (int64_t k = cols; k < nb * kBlock; ++k) x[k] = 0.0f;
+  if (quantise)
+    for (int b = 0; b < nb; ++b)
+      quantise_block(x + b * kBlock, to, block_start, width, b, i, nb * width);
+  if (keep_values) {
+    float* values = to.values + block_start * kBlock;
+    for (int64_t k = 0; k < nb * kBlock; ++k) values[k * width + i] = x[k];
+  }
+}
+
+static void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
+  const f32 one = set1(1.0f);
+  for (int64_t k = 0; k < n; k += 16) {
+    const f32 g = load(gate + k);
+    store(out + k, g / (one + exp(-g)) * load(up + k));
+  }
+}
+
+static void norm_head(float* head, int head_dim, const float* weight, float eps) {
+  norm_row(head, head_dim, weight, eps, head);
+}
+
+// Half-split rotary embedding; cos_sin holds head_dim / 2 cosines, then as many sines.
+static void rope_head(float* head, int head_dim, const float* cos_sin) {
+  const int half = head_dim / 2;
+  for (int i = 0; i < half; ++i) {
+    const float a = head[i], b = head[i + half];
+    const float c = cos_sin[i], s = cos_sin[i + half];
+    head[i] = a * c - b * s;
+    head[i + half] = b * c + a * s;
+  }
+}

@@ -1,0 +1,144 @@
+// How each scheme's panel block gives up its weights and scales. Included inside an ISA's namespace.
+//
+// weights(group, i, j): columns 4j to 4j+3 of block i of the group, unsigned.
+// scale(group, i, half): float32 scale of the 16 rows; kHalves = 2 where it changes after 16 columns.
+// Symmetric schemes have kZeroShift (zero point 1 << kZeroShift); others an offset().
+
+struct W4 {
+  FF_INLINE u8x64 nibbles(const uint8_t* plane, int j) {
+    const u8x64 raw = load_bytes(plane + (j & 3) * 64);
+    return mask_bytes(j < 4 ? raw : shift_right<4>(raw), 15);
+  }
+};
+
+// Bit 4 of group j from a plane whose byte (row, i) holds bit g for column 4g + i.
+FF_INLINE u8x64 plane_bit4(const uint8_t* plane, int j) {
+  const u8x64 raw = load_bytes(plane);
+  u8x64 moved;
+  switch (j) {
+    case 0: moved = shift_left<4>(raw); break;
+    case 1: moved = shift_left<3>(raw); break;
+    case 2: moved = shift_left<2>(raw); break;
+    case 3: moved = shift_left<1>(raw); break;
+    case 4: moved = raw; break;
+    case 5: moved = shift_right<1>(raw); break;
+    case 6: moved = shift_right<2>(raw); break;
+    default: moved = shift_right<3>(raw); break;
+  }
+  return mask_bytes(moved, 16);
+}
+
+FF_INLINE u8x64 plane_bits45(const uint8_t* planes, int j) {
+  const u8x64 raw = load_bytes(planes + (j >> 2) * 64);
+  u8x64 moved;
+  switch (j & 3) {
+    case 0: moved = shift_left<4>(raw); break;
+    case 1: moved = shift_left<2>(raw); break;
+    case 2: moved = raw; break;
+    default: moved = shift_right<2>(raw); break;
+  }
+  return mask_bytes(moved, 48);
+}
+
+template <Scheme S, int ZeroShift>
+struct SymmetricScheme {
+  static constexpr Scheme kScheme = S;
+  static constexpr int kGroup = kSchemes[static_cast<int>(S)].group;
+  static constexpr int kGroupBytes = kSchemes[static_cast<int>(S)].group_bytes;
+  static constexpr int kHalves = 1;
+  static constexpr bool kOffset = false;
+  static constexpr int kZeroShift = ZeroShift;
+  FF_INLINE f32 offset(const uint8_t*, int) { return f32{}; }
+};
+
+template <Scheme S>
+struct OffsetScheme {
+  static constexpr Scheme kScheme = S;
+  static constexpr int kGroup = kSchemes[static_cast<int>(S)].group;
+  static constexpr int kGroupBytes = kSchemes[static_cast<int>(S)].group_bytes;
+  static constexpr int kHalves = 1;
+  static constexpr bool kOffset = true;
+  static constexpr int kZeroShift = 0;
+};
+
+struct Q4_0 : SymmetricScheme<Scheme::Q4_0, 3> {
+  FF_INLINE u8x64 weights(const uint8_t* g, int, int j) { return W4::nibbles(g, j); }
+  FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 256); }
+};
+
+struct Q4_1 : OffsetScheme<Scheme::Q4_1> {
+  FF_INLINE u8x64 weights(const uint8_t* g, int, int j) { return W4::nibbles(g, j); }
+  FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 256); }
+  FF_INLINE f32 offset(const uint8_t* g, int) { return half_to_f32(g + 288); }
+};
+
+struct Q5_0 : SymmetricScheme<Scheme::Q5_0, 4> {
+  FF_INLINE u8x64 weights(const uint8_t* g, int, int j) {
+    return or_bytes(W4::nibbles(g, j), plane_bit4(g + 256, j));
+  }
+  FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 320); }
+};
+
+struct Q8_0 : SymmetricScheme<Scheme::Q8_0, 7> {
+  FF_INLINE u8x64 weights(const uint8_t* g, int, int j) { return load_bytes(g + j * 64); }
+  FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 512); }
+};
+
+// Super-block scale times 6-bit scale: exact in float32.
+struct Q4_K : OffsetScheme<Scheme::Q4_K> {
+  FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) {
+    return W4::nibbles(g + 320 + i * 256, j);
+  }
+  FF_INLINE f32 scale(const uint8_t* g, int i, int) {
+    return half_to_f32(g) * u8_to_f32(g + 64 + i * 16);
+  }
+  FF_INLINE f32 offset(const uint8_t* g, int i) {
+    return -(half_to_f32(g + 32) * u8_to_f32(g + 192 + i * 16));
+  }
+};
+
+struct Q5_K : OffsetScheme<Scheme::Q5_K> {
+  FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) {
+    return or_bytes(W4::nibbles(g + 320 + i * 320, j), plane_bit4(g + 576 + i * 320, j));
+  }
+  FF_INLINE f32 scale(const uint8_t* g, int i, int half) { return Q4_K::scale(g, i, half); }
+  FF_INLINE f32 offset(const uint8_t* g, int i) { return Q4_K::offset(g, i); }
+};
+
+struct Q6_K : SymmetricScheme<Scheme::Q6_K, 5> {
+  static constexpr int kHalves = 2;
+  FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) {
+    return or_bytes(W4::nibbles(g + 320 + i * 384, j), plane_bits45(g + 576 + i * 384, j));
+  }
+  FF_INLINE f32 scale(const uint8_t* g, int i, int half) {
+    return half_to_f32(g) * s8_to_f32(g + 32 + (2 * i + half) * 16);
+  }
+};
+
+// Float weights: columns one after the other, 16 rows each.
+template <Scheme S>
+struct FloatScheme {
+  static constexpr Scheme kScheme = S;
+  FF_INLINE f32 column(const uint8_t* panel, int64_t k) {
+    if constexpr (S == Scheme::F32) return load(reinterpret_cast<const float*>(panel) + 16 * k);
+    if constexpr (S == Scheme::F16) return half_to_f32(panel + 32 * k);
+    return bf16_to_f32(reinterpret_cast<const uint16_t*>(panel + 32 * k));
+  }
+};
+
+// Calls body(S{}) with the scheme's type.
+template <class Body>
+static inline void with_scheme(Scheme scheme, Body&& body) {
+  switch (scheme) {
+    case Scheme::F32: return body(FloatScheme<Scheme::F32>{});
+    case Scheme::F16: return body(FloatScheme<Scheme::F16>{});
+    case Scheme::BF16: return body(FloatScheme<Scheme::BF16>{});
+    case Scheme::Q4_0: return body(Q4_0{});
+    case Scheme::Q4_1: return body(Q4_1{});
+    case Scheme::Q5_0: return body(Q5_0{});
+    case Scheme::Q8_0: return body(Q8_0{});
+    case Scheme::Q4_K: return body(Q4_K{});
+    case Scheme::Q5_K: return body(Q5_K{});
+    case Scheme::Q6_K: return body(Q6_K{});
+  }
+}

@@ -1,0 +1,14 @@
+// Sixteen lanes as the compiler's own vector types, and what every instruction set does alike.
+// An ISA file defines fma, dot4, half_to_f32, keep_first and the like over these types; the kernels
+// are written once and compiled once per ISA, each in its own namespace.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+typedef float f32 __attribute__((vector_size(64)));
+typedef int32_t i32 __attribute__((vector_size(64)));
+typedef uint32_t u32 __attribute__((vector_size(64)));
+typedef uint8_t u8x64 __attribute__((vector_size(64)));
+typedef uint16_t u16x16 __attribute__((vector_size(32)));
+
+#define FF_INLINE static inline __attribute__((always_inline))

@@ -1,0 +1,59 @@
+// Lane operations that need no instruction of their own. Included inside an ISA's namespace.
+
+FF_INLINE f32 load(const float* from) {
+  f32 value;
+  std::memcpy(&value, from, 64);
+  return value;
+}
+FF_INLINE void store(float* to, f32 value) { std::memcpy(to, &value, 64); }
+
+// bfloat16 is the upper half of a float32.
+FF_INLINE f32 bf16_to_f32(const uint16_t* from) {
+  u16x16 raw;
+  std::memcpy(&raw, from, 32);
+  return bits((i32)(__builtin_convertvector(raw, u32) << 16));
+}
+
+FF_INLINE uint16_t to_bf16(float value) {
+  uint32_t raw;
+  std::memcpy(&raw, &value, 4);
+  if ((raw & 0x7fffffff) > 0x7f800000) return static_cast<uint16_t>(raw >> 16 | 64);  // NaN
+  return static_cast<uint16_t>((raw + 0x7fff + (raw >> 16 & 1)) >> 16);
+}
+
+// A fixed tree, so that every path adds in the same order.
+FF_INLINE float reduce_add(f32 value) {
+  float lanes[16];
+  store(lanes, value);
+  for (int step = 8; step >= 1; step /= 2)
+    for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
+  return lanes[0];
+}
+
+FF_INLINE float reduce_max(f32 value) {
+  float lanes[16];
+  store(lanes, value);
+  for (int step = 8; step >= 1; step /= 2)
+    for (int i = 0; i < step; ++i) lanes[i] = lanes[i] > lanes[i + step] ? lanes[i] : lanes[i + step];
+  return lanes[0];
+}
+
+// e^x to about 2 units in the last place; 0 below -87 (and for -inf), largest finite above 88.
+// Cody-Waite reduction by ln 2 in two parts, then the Taylor polynomial of degree 6 on
+// [-ln2/2, ln2/2] (relative error at most r^7/5040 = 1.2e-7).
+FF_INLINE f32 exp(f32 x) {
+  const f32 low = set1(-87.0f);
+  const f32 clamped = minimum(maximum(x, low), set1(88.0f));
+  const f32 n = round_even(clamped * set1(1.44269504088896f));
+  f32 r = fma(n, set1(-0.693359375f), clamped);
+  r = fma(n, set1(2.12194440e-4f), r);
+  f32 p = set1(1.0f / 720);
+  p = fma(p, r, set1(1.0f / 120));
+  p = fma(p, r, set1(1.0f / 24));
+  p = fma(p, r, set1(1.0f / 6));
+  p = fma(p, r, set1(0.5f));
+  p = fma(p, r, set1(1.0f));
+  p = fma(p, r, set1(1.0f));
+  const i32 power = (to_i32(n) + 127) << 23;
+  return zero_where_less(p * bits(power), x, low);
+}

@@ -1,0 +1,68 @@
+// The lane operations for any target, left to the compiler's vectoriser.
+
+FF_INLINE f32 fma(f32 a, f32 b, f32 c) { return a * b + c; }
+FF_INLINE f32 to_f32(i32 value) { return __builtin_convertvector(value, f32); }
+FF_INLINE i32 to_i32(f32 value) { return __builtin_convertvector(value, i32); }
+FF_INLINE f32 minimum(f32 a, f32 b) { return a < b ? a : b; }
+FF_INLINE f32 maximum(f32 a, f32 b) { return a > b ? a : b; }
+
+// Adding 1.5 * 2^23 leaves the value rounded to even in the low bits; exact for |x| < 2^22.
+FF_INLINE f32 round_even(f32 value) {
+  const f32 magic = set1(12582912.0f);
+  return (value + magic) - magic;
+}
+
+FF_INLINE f32 zero_where_less(f32 value, f32 x, f32 limit) {
+  return bits(bits(value) & (i32)(x >= limit));
+}
+
+FF_INLINE f32 keep_first(f32 value, int count, float fill) {
+  const i32 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+  return (lane < set1(count)) ? value : set1(fill);
+}
+
+// Finite float16 values: shift the exponent into place, then scale by 2^112 (denormals come right).
+FF_INLINE f32 half_to_f32(const void* from) {
+  u16x16 raw;
+  std::memcpy(&raw, from, 32);
+  const u32 wide = __builtin_convertvector(raw, u32);
+  const f32 magnitude = bits((i32)((wide & 0x7fff) << 13)) * set1(5.192296858534828e33f);
+  return bits(bits(magnitude) | (i32)((wide & 0x8000) << 16));
+}
+
+FF_INLINE f32 u8_to_f32(const uint8_t* from) {
+  f32 value;
+  for (int i = 0; i < 16; ++i) value[i] = from[i];
+  return value;
+}
+
+FF_INLINE f32 s8_to_f32(const uint8_t* from) {
+  f32 value;
+  for (int i = 0; i < 16; ++i) value[i] = static_cast<int8_t>(from[i]);
+  return value;
+}
+
+FF_INLINE u8x64 load_bytes(const uint8_t* from) {
+  u8x64 value;
+  std::memcpy(&value, from, 64);
+  return value;
+}
+FF_INLINE void store_bytes(uint8_t* to, u8x64 value) { std::memcpy(to, &value, 64); }
+FF_INLINE u8x64 mask_bytes(u8x64 value, uint8_t mask) { return value & mask; }
+FF_INLINE u8x64 or_bytes(u8x64 a, u8x64 b) { return a | b; }
+template <int N>
+FF_INLINE u8x64 shift_right(u8x64 value) {
+  return value >> N;
+}
+template <int N>
+FF_INLINE u8x64 shift_left(u8x64 value) {
+  return value << N;
+}
+
+// acc[row] += sum over i of weights[row * 4 + i] (unsigned) * activation byte i (signed).
+FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
+  u32 w = reinterpret_cast<u32&>(weights);
+  for (int i = 0; i < 4; ++i)
+    acc += (i32)((w >> (8 * i)) & 255) * static_cast<int8_t>(activations >> (8 * i));
+  return acc;
+}

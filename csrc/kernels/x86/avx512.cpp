@@ -1,0 +1,31 @@
+// All kernels for AVX-512 with VNNI.
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <type_traits>
+
+#include "../kernels.h"
+#include "../vec.h"
+
+namespace ff::avx512 {
+
+constexpr const char* kName = "avx512-vnni";
+constexpr int kTile = 12;         // accumulators that fit the registers
+constexpr int kDirectTiles = 1;   // up to so many tiles unpack in registers, more through scratch
+
+#include "../vec_basic.inl"
+#include "vec_avx512.inl"
+#include "../vec_common.inl"
+#include "../schemes.inl"
+#include "../linear.inl"
+#include "../rows.inl"
+#include "../attention.inl"
+#include "../sample.inl"
+#include "../table.inl"
+
+}  // namespace ff::avx512
+
+namespace ff {
+const Kernels& avx512_kernels() { return avx512::kTable; }
+}  // namespace ff

@@ -1,0 +1,48 @@
+// The lane operations for AVX-512 with VNNI: the only file with x86 intrinsics.
+
+FF_INLINE f32 fma(f32 a, f32 b, f32 c) { return _mm512_fmadd_ps(a, b, c); }
+FF_INLINE f32 to_f32(i32 value) { return _mm512_cvtepi32_ps((__m512i)value); }
+FF_INLINE i32 to_i32(f32 value) { return (i32)_mm512_cvtps_epi32(value); }
+FF_INLINE f32 minimum(f32 a, f32 b) { return _mm512_min_ps(a, b); }
+FF_INLINE f32 maximum(f32 a, f32 b) { return _mm512_max_ps(a, b); }
+FF_INLINE f32 round_even(f32 value) {
+  return _mm512_roundscale_ps(value, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+FF_INLINE f32 zero_where_less(f32 value, f32 x, f32 limit) {
+  return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), value);
+}
+FF_INLINE f32 keep_first(f32 value, int count, float fill) {
+  const unsigned mask = count >= 16 ? 0xffffu : count <= 0 ? 0u : (1u << count) - 1;
+  return _mm512_mask_mov_ps(_mm512_set1_ps(fill), static_cast<__mmask16>(mask), value);
+}
+FF_INLINE f32 half_to_f32(const void* from) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
+}
+FF_INLINE f32 u8_to_f32(const uint8_t* from) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+FF_INLINE f32 s8_to_f32(const uint8_t* from) {
+  return _mm512_cvtepi32_ps(
+      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+}
+FF_INLINE u8x64 load_bytes(const uint8_t* from) { return (u8x64)_mm512_loadu_si512(from); }
+FF_INLINE void store_bytes(uint8_t* to, u8x64 value) { _mm512_storeu_si512(to, (__m512i)value); }
+FF_INLINE u8x64 mask_bytes(u8x64 value, uint8_t mask) {
+  return (u8x64)_mm512_and_si512((__m512i)value, _mm512_set1_epi8(static_cast<char>(mask)));
+}
+FF_INLINE u8x64 or_bytes(u8x64 a, u8x64 b) {
+  return (u8x64)_mm512_or_si512((__m512i)a, (__m512i)b);
+}
+// Shifts of 16-bit lanes: what crosses a byte border is masked off by every caller.
+template <int N>
+FF_INLINE u8x64 shift_right(u8x64 value) {
+  return (u8x64)_mm512_srli_epi16((__m512i)value, N);
+}
+template <int N>
+FF_INLINE u8x64 shift_left(u8x64 value) {
+  return (u8x64)_mm512_slli_epi16((__m512i)value, N);
+}
+FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
+  return (i32)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)weights, _mm512_set1_epi32(activations));
+}

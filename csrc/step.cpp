@@ -1,0 +1,330 @@
+// One step: the ops in order, each thread on its share, a barrier where a reader needs one.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "executor.h"
+
+namespace ff {
+namespace {
+
+constexpr int kReplicate = 2;  // batches up to this size are packed by every thread for itself
+constexpr int kSplitTokens = 4;  // sequences with so few new tokens split their keys over threads
+
+}  // namespace
+
+void Executor::step(const StepView& view) {
+  check(view);
+  view_ = &view;
+  plan_attention(view);
+  for (Op& op : ops_) {
+    op.split->reset(op.spec.kind == OpKind::Attention ? static_cast<int64_t>(items_.size())
+                                                      : op.units);
+  }
+  for (auto& split : head_splits_) split->reset(ops_.back().units);
+  threads_.run([this](int thread) { run(thread); });
+  view_ = nullptr;
+}
+
+void Executor::run(int thread) {
+  for (Op& op : ops_) {
+    switch (op.spec.kind) {
+      case OpKind::Embed: embed(op, thread); break;
+      case OpKind::Qkv: qkv(op, thread); break;
+      case OpKind::Attention: attention(op, thread); break;
+      case OpKind::Linear: linear(op, thread); break;
+      case OpKind::GateUp: gate_up(op, thread); break;
+      case OpKind::Head: head(op, thread); break;
+    }
+    threads_.barrier(thread);
+  }
+}
+
+void Executor::embed(const Op& op, int thread) {
+  const int count = threads_.count(), tokens = view_->num_tokens;
+  const int64_t width = op.weights[0]->cols;
+  const OpSpec* rope = nullptr;
+  for (const Op& other : ops_)
+    if (other.spec.kind == OpKind::Qkv) rope = &other.spec;
+  float* row = scratch_[thread].row;
+  for (int t = tokens * thread / count; t < tokens * (thread + 1) / count; ++t) {
+    kernels_.unpack_row(*op.weights[0], view_->token_ids[t], row);
+    std::memcpy(value(op.spec.out) + t * width, row, sizeof(float) * width);
+    if (!rope) continue;
+    const std::vector<float>& inv_freq = vectors_[rope->inv_freq];
+    const int half = rope->head_dim / 2;
+    float* cos_sin = cos_sin_ + int64_t{t} * rope->head_dim;
+    for (int i = 0; i < half; ++i) {
+      const float angle = static_cast<float>(view_->positions[t]) * inv_freq[i];
+      cos_sin[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
+      cos_sin[i + half] = static_cast<float>(std::sin(static_cast<double>(angle)));
+    }
+  }
+}
+
+// Packs the input rows of a linear: every thread for itself when they are few, else shared.
+// `row_ids` picks rows of the input (null: rows 0 to count - 1).
+const Activations& Executor::prepare(const Op& op, int thread, int count, const int32_t* row_ids) {
+  const int64_t cols = op.weights[0]->cols;
+  const float* in = value(op.spec.in);
+  const bool replicate = count <= kReplicate;
+  Activations& to = replicate ? own_[thread] : shared_;
+  const int threads = replicate ? 1 : threads_.count(), me = replicate ? 0 : thread;
+  if (replicate)
+    to = activations(own_input_[thread], count, cols);
+  else if (thread == 0)
+    shared_ = activations(shared_input_, count, cols);
+  const Activations target = replicate ? to : activations(shared_input_, count, cols);
+  for (int i = count * me / threads; i < count * (me + 1) / threads; ++i) {
+    const int64_t token = row_ids ? row_ids[i] : i;
+    kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, op.quantise,
+                      op.keep_values, target, i, scratch_[thread].row);
+    if (op.has_adapters && view_->adapter_ids && op.spec.kind != OpKind::Head)
+      if (!replicate || thread == 0) shrink(op, thread, i, token, scratch_[thread].row);
+  }
+  if (!replicate || (op.has_adapters && view_->adapter_ids)) threads_.barrier(thread);
+  return to;
+}
+
+// u = A x for each part of the token's adapter.
+void Executor::shrink(const Op& op, int, int index, int64_t token, const float* x) {
+  const int32_t id = view_->adapter_ids[token];
+  if (id < 0) return;
+  const auto& parts = adapters_[id]->by_op[&op - ops_.data()];
+  const int64_t cols = op.weights[0]->cols;
+  for (int p = 0; p < kMaxParts; ++p) {
+    if (!parts[p]) continue;
+    float* u = shrunk_ + (int64_t{index} * kMaxParts + p) * kMaxRank;
+    for (int r = 0; r < parts[p]->rank; ++r) {
+      const float* a = parts[p]->a.data() + r * cols;
+      float lanes[16] = {};
+      int64_t k = 0;
+      for (; k + 16 <= cols; k += 16)
+        for (int i = 0; i < 16; ++i) lanes[i] += a[k + i] * x[k + i];
+      float sum = 0;
+      for (float lane : lanes) sum += lane;
+      for (; k < cols; ++k) sum += a[k] * x[k];
+      u[r] = sum;
+    }
+  }
+}
+
+// out[token][0..width) += scale * B u, rows `first` onwards of a part.
+void Executor::add_delta(const Op& op, int part, int64_t first, int width, int64_t stride,
+                         float* out) const {
+  if (!op.has_adapters || !view_->adapter_ids) return;
+  const int64_t last = std::min<int64_t>(first + width, op.weights[part]->rows);
+  for (int t = 0; t < view_->num_tokens; ++t) {
+    const int32_t id = view_->adapter_ids[t];
+    if (id < 0) continue;
+    const AdapterPart* adapter = adapters_[id]->by_op[&op - ops_.data()][part];
+    if (!adapter) continue;
+    const float* u = shrunk_ + (int64_t{t} * kMaxParts + part) * kMaxRank;
+    for (int64_t row = first; row < last; ++row) {
+      const float* b = adapter->b.data() + row * adapter->rank;
+      float sum = 0;
+      for (int r = 0; r < adapter->rank; ++r) sum += b[r] * u[r];
+      out[t * stride + row - first] += adapter->scale * sum;
+    }
+  }
+}
+
+void Executor::qkv(Op& op, int thread) {
+  const OpSpec& spec = op.spec;
+  const int tokens = view_->num_tokens, dim = spec.head_dim, panels = dim / kPanelRows;
+  const Activations& input = prepare(op, thread, tokens, nullptr);
+  const Scratch& scratch = scratch_[thread];
+  float* q = value(spec.out);
+  const int64_t q_width = int64_t{spec.num_q_heads} * dim;
+  AttnShape shape{};
+  shape.num_kv_heads = spec.num_kv_heads;
+  shape.head_dim = dim;
+  shape.kv_f32 = sizes_.kv_f32;
+  op.split->each(thread, [&](int64_t unit) {
+    int part = 0;
+    int64_t head = unit;
+    const int64_t bias_row = unit * dim;
+    if (unit >= spec.num_q_heads) {
+      part = unit < spec.num_q_heads + spec.num_kv_heads ? 1 : 2;
+      head = (unit - spec.num_q_heads) % spec.num_kv_heads;
+    }
+    float* out = scratch.out;  // [panel][token][16]
+    for (int p = 0; p < panels; ++p) {
+      kernels_.panel(*op.weights[part], head * panels + p, input, f32_activations_, scratch,
+                     out + int64_t{p} * tokens * kPanelRows);
+      add_delta(op, part, (head * panels + p) * kPanelRows, kPanelRows, kPanelRows,
+                out + int64_t{p} * tokens * kPanelRows);
+    }
+    alignas(64) float row[512];
+    for (int t = 0; t < tokens; ++t) {
+      for (int p = 0; p < panels; ++p)
+        std::memcpy(row + p * kPanelRows, out + (int64_t{p} * tokens + t) * kPanelRows,
+                    sizeof(float) * kPanelRows);
+      if (op.bias)
+        for (int d = 0; d < dim; ++d) row[d] += op.bias[bias_row + d];
+      if (part < 2) {
+        const float* norm = part == 0 ? op.q_norm : op.k_norm;
+        if (norm) kernels_.norm_head(row, dim, norm, spec.head_eps);
+        kernels_.rope_head(row, dim, cos_sin_ + int64_t{t} * dim);
+      }
+      if (part == 0)
+        std::memcpy(q + t * q_width + head * dim, row, sizeof(float) * dim);
+      else
+        kernels_.store_kv(layers_[spec.layer], shape, view_->slot_mapping[t],
+                          static_cast<int>(head), part == 2, row);
+    }
+  });
+}
+
+// Work items of this step's attention, the same for every layer (windows only skip keys).
+void Executor::plan_attention(const StepView& view) {
+  items_.clear();
+  num_partials_ = num_sets_ = 0;
+  const OpSpec* spec = nullptr;
+  for (const Op& op : ops_)
+    if (op.spec.kind == OpKind::Attention) spec = &op.spec;
+  if (!spec) return;
+  const int group = spec->num_q_heads / spec->num_kv_heads, per_item = kAttnRows / group;
+  for (int s = 0; s < view.num_sequences; ++s) {
+    const int begin = view.cu_seqlens[s], end = view.cu_seqlens[s + 1];
+    for (int h = 0; h < spec->num_kv_heads; ++h) {
+      for (int t = end; t > begin;) {  // the longest rows first
+        AttnItem item{};
+        item.num_tokens = std::min(per_item, t - begin);
+        t -= item.num_tokens;
+        item.sequence = s;
+        item.kv_head = h;
+        item.token = t;
+        int keys = 0;
+        for (int i = 0; i < item.num_tokens; ++i)
+          keys = std::max(keys, view.positions[t + i] + 1);
+        const int chunks = (keys + kKvChunk - 1) / kKvChunk;
+        item.num_chunks = chunks;
+        if (chunks == 1 || end - begin > kSplitTokens) {
+          items_.push_back(item);
+          continue;
+        }
+        item.total_chunks = chunks;
+        item.partial = static_cast<int>(num_partials_);
+        item.set = static_cast<int>(num_sets_++);
+        num_partials_ += chunks;
+        for (int c = 0; c < chunks; ++c) {
+          item.first_chunk = c;
+          item.num_chunks = 1;
+          items_.push_back(item);
+        }
+      }
+    }
+  }
+  partials_.resize(static_cast<size_t>(num_partials_) * kAttnRows * (spec->head_dim + 16));
+  const size_t counters = static_cast<size_t>(num_sets_) * sizes_.num_layers;
+  if (counters > num_left_) {
+    left_ = std::make_unique<std::atomic<int>[]>(counters);
+    num_left_ = counters;
+  }
+  for (const AttnItem& item : items_)
+    if (item.partial >= 0 && item.first_chunk == 0)
+      for (int layer = 0; layer < sizes_.num_layers; ++layer)
+        left_[layer * num_sets_ + item.set].store(item.total_chunks, std::memory_order_relaxed);
+}
+
+void Executor::attention(Op& op, int thread) {
+  const OpSpec& spec = op.spec;
+  AttnShape shape;
+  shape.num_q_heads = spec.num_q_heads;
+  shape.num_kv_heads = spec.num_kv_heads;
+  shape.head_dim = spec.head_dim;
+  shape.group = spec.num_q_heads / spec.num_kv_heads;
+  shape.window = spec.window;
+  shape.scale = spec.scale;
+  shape.kv_f32 = sizes_.kv_f32;
+  shape.q_stride = int64_t{spec.num_q_heads} * spec.head_dim;
+  op.split->each(thread, [&](int64_t unit) {
+    const AttnItem& item = items_[unit];
+    kernels_.attend(item, shape, layers_[spec.layer], value(spec.in), view_->positions,
+                    view_->block_tables + int64_t{item.sequence} * view_->max_blocks,
+                    value(spec.out), partials_.data(), scratch_[thread]);
+    if (item.partial >= 0 &&
+        left_[spec.layer * num_sets_ + item.set].fetch_sub(1, std::memory_order_acq_rel) == 1)
+      kernels_.merge(item, shape, partials_.data(), value(spec.out));
+  });
+}
+
+void Executor::linear(Op& op, int thread) {
+  const int tokens = view_->num_tokens;
+  const Activations& input = prepare(op, thread, tokens, nullptr);
+  const Scratch& scratch = scratch_[thread];
+  const Matrix& weight = *op.weights[0];
+  float* out = value(op.spec.out);
+  const float* residual = op.spec.residual >= 0 ? value(op.spec.residual) : nullptr;
+  op.split->each(thread, [&](int64_t unit) {
+    kernels_.panel(weight, unit, input, f32_activations_, scratch, scratch.out);
+    const int64_t first = unit * kPanelRows;
+    add_delta(op, 0, first, kPanelRows, kPanelRows, scratch.out);
+    const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - first));
+    for (int t = 0; t < tokens; ++t) {
+      const float* from = scratch.out + int64_t{t} * kPanelRows;
+      const int64_t at = t * weight.rows + first;
+      for (int r = 0; r < rows; ++r) {
+        float y = from[r];
+        if (op.bias) y += op.bias[first + r];
+        if (residual) y += residual[at + r];
+        out[at + r] = y;
+      }
+    }
+  });
+}
+
+void Executor::gate_up(Op& op, int thread) {
+  const int tokens = view_->num_tokens;
+  const Activations& input = prepare(op, thread, tokens, nullptr);
+  const Scratch& scratch = scratch_[thread];
+  const int64_t width = op.out_width;
+  float* out = value(op.spec.out);
+  op.split->each(thread, [&](int64_t unit) {
+    float* gate = scratch.out;
+    float* up = gate + int64_t{tokens} * kPanelRows;
+    const int64_t first = unit * kPanelRows;
+    kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, gate);
+    kernels_.panel(*op.weights[1], unit, input, f32_activations_, scratch, up);
+    add_delta(op, 0, first, kPanelRows, kPanelRows, gate);
+    add_delta(op, 1, first, kPanelRows, kPanelRows, up);
+    kernels_.silu_mul(gate, up, int64_t{tokens} * kPanelRows, gate);
+    const int64_t rows = std::min<int64_t>(kPanelRows, width - first);
+    for (int t = 0; t < tokens; ++t)
+      std::memcpy(out + t * width + first, gate + int64_t{t} * kPanelRows, sizeof(float) * rows);
+  });
+}
+
+void Executor::head(Op& op, int thread) {
+  const Scratch& scratch = scratch_[thread];
+  const int threads = threads_.count(), vocab = sizes_.vocab_size;
+  for (int first = 0; first < view_->num_rows; first += kHeadRows) {
+    const int rows = std::min(kHeadRows, view_->num_rows - first);
+    const Activations& input = prepare(op, thread, rows, view_->logit_rows + first);
+    head_splits_[first / kHeadRows]->each(thread, [&](int64_t unit) {
+      kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, scratch.out);
+      for (int r = 0; r < rows; ++r)
+        std::memcpy(logits_ + r * logits_stride_ + unit * kPanelRows, scratch.out + r * kPanelRows,
+                    sizeof(float) * kPanelRows);
+    });
+    threads_.barrier(thread);
+    for (int r = thread; r < rows; r += threads) {
+      const int row = first + r;
+      const float* logits = logits_ + r * logits_stride_;
+      const Sampled chosen = kernels_.sample(
+          view_->rows[row], view_->sample, logits, vocab, scratch,
+          view_->top_ids + int64_t{row} * view_->top_stride,
+          view_->top_logprobs + int64_t{row} * view_->top_stride);
+      view_->tokens[row] = chosen.token;
+      view_->ranks[row] = chosen.rank;
+      view_->logprobs[row] = chosen.logprob;
+      view_->bad[row] = chosen.bad;
+      if (view_->logits)
+        std::memcpy(view_->logits + int64_t{row} * vocab, logits, sizeof(float) * vocab);
+    }
+    if (first + kHeadRows < view_->num_rows) threads_.barrier(thread);
+  }
+}
+
+}  // namespace ff

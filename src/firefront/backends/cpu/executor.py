@@ -1,0 +1,155 @@
+"""The CPU executor: a plan with its weights, ready to step. A thin cover over the C++ one.
+
+Owns sizing: threads, context and KV blocks are chosen from the machine where the deployment leaves
+them open. Knows nothing of requests.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firefront.backends.cpu import _native
+from firefront.backends.cpu.lower import Lowered, lower, packed_bytes
+from firefront.core.deployment import Deployment
+from firefront.core.errors import RequestError
+from firefront.core.model_config import ModelConfig
+from firefront.core.step import BLOCK_SIZE, SamplerRows, StepInputs, StepResult
+from firefront.models import FAMILIES
+from firefront.plan import Plan, trace
+from firefront.weights.checkpoint import Checkpoint, open_checkpoint
+
+KV_ELEMENT_BYTES = {"bf16": 2, "f32": 4}
+MEMORY_SHARE = 0.5  # of what is free after the weights, for the KV cache unless told otherwise
+MAX_KV_BYTES = 2 << 30
+MAX_CONTEXT = 32768
+
+
+def load(path: Path, deployment: Deployment, *, isa: str = "") -> "CpuExecutor":
+    """Open, pack and size a model. ModelFileError or RequestError say what does not fit."""
+    with open_checkpoint(path) as checkpoint:
+        plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
+        return CpuExecutor(plan, checkpoint, deployment, isa=isa)
+
+
+class CpuExecutor:
+    """Steps a plan on this CPU. `num_blocks` KV blocks, sequences up to `max_model_len` tokens."""
+
+    def __init__(
+        self, plan: Plan, checkpoint: Checkpoint, deployment: Deployment, *, isa: str = ""
+    ) -> None:
+        config = plan.config
+        self.plan, self.config = plan, config
+        self.vocab_size = config.vocab_size
+        self.kv_dtype = "f32" if deployment.activations == "f32" else deployment.kv_dtype
+        self.max_model_len = min(deployment.context or MAX_CONTEXT, config.max_model_len)
+        weight_bytes = packed_bytes(plan, checkpoint)
+        self.num_blocks = deployment.kv_blocks or self._choose_blocks(deployment, weight_bytes)
+        self.max_model_len = min(self.max_model_len, self.num_blocks * BLOCK_SIZE)
+        self.max_tokens = deployment.token_budget
+        threads = deployment.threads or len(os.sched_getaffinity(0))
+        self._native = _native.Executor(threads, isa, deployment.activations == "f32")
+        self.isa: str = self._native.isa
+        self.num_threads = threads
+        lowered: Lowered = lower(plan, checkpoint, self._native, self.max_tokens, self.max_tokens)
+        self.op_index = lowered.op_index
+        self._native.finish(
+            max_tokens=self.max_tokens,
+            max_sequences=self.max_tokens,
+            vocab_size=config.vocab_size,
+            max_model_len=self.max_model_len,
+            num_layers=plan.num_cache_layers,
+            num_kv_heads=config.num_kv_heads,
+            head_dim=config.head_dim,
+            num_blocks=self.num_blocks,
+            arena_bytes=lowered.arena_bytes,
+            kv_f32=self.kv_dtype == "f32",
+        )
+        self.weight_bytes: int = self._native.weight_bytes
+        self._no_masks = np.zeros((0, 1), np.uint32)
+
+    @property
+    def kv_block_bytes(self) -> int:
+        return kv_block_bytes(self.config, self.kv_dtype)
+
+    def _choose_blocks(self, deployment: Deployment, weight_bytes: int) -> int:
+        """KV blocks for a few sequences of full context, within free memory."""
+        block_bytes = kv_block_bytes(self.config, self.kv_dtype)
+        free = _free_bytes() - weight_bytes
+        if free < 4 * block_bytes:
+            raise RequestError(
+                f"model: its weights take {weight_bytes >> 20} MiB and "
+                f"{(free + weight_bytes) >> 20} MiB are free; use a smaller model"
+            )
+        wanted = -(-self.max_model_len // BLOCK_SIZE) * min(deployment.max_num_seqs, 16)
+        room = min(int(free * MEMORY_SHARE), MAX_KV_BYTES) // block_bytes
+        return max(4, min(wanted, room))
+
+    def step(
+        self,
+        inputs: StepInputs,
+        rows: SamplerRows,
+        *,
+        adapter_ids: NDArray[np.int32] | None = None,
+        logits: NDArray[np.float32] | None = None,
+    ) -> StepResult:
+        """One forward pass and one choice a logit row; `logits` (R, V) receives the raw rows.
+
+        ValueError for inputs that point outside what the executor owns.
+        """
+        num_rows = len(inputs.logit_rows)
+        top = max(int(rows.rows["num_logprobs"].max()), 0) if num_rows else 0
+        result = StepResult(
+            token_ids=np.empty(num_rows, np.int32),
+            logprobs=np.empty(num_rows, np.float32),
+            ranks=np.empty(num_rows, np.int32),
+            top_ids=np.empty((num_rows, top), np.int32),
+            top_logprobs=np.empty((num_rows, top), np.float32),
+            bad_rows=np.empty(num_rows, np.uint8),
+        )
+        self._native.step(
+            inputs.token_ids,
+            inputs.positions,
+            inputs.slot_mapping,
+            inputs.cu_seqlens,
+            inputs.seq_lens,
+            inputs.block_tables,
+            inputs.logit_rows,
+            adapter_ids,
+            rows.rows.view(np.uint8).reshape(-1),
+            rows.history,
+            rows.bias_ids,
+            rows.bias_values,
+            rows.masks if rows.masks.size else self._no_masks,
+            result.token_ids,
+            result.logprobs,
+            result.ranks,
+            result.top_ids,
+            result.top_logprobs,
+            result.bad_rows,
+            logits,
+        )
+        return result
+
+
+def kv_block_bytes(config: ModelConfig, kv_dtype: str) -> int:
+    """Bytes of one KV block of all layers."""
+    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
+    return per_token * KV_ELEMENT_BYTES[kv_dtype] * BLOCK_SIZE
+
+
+def _free_bytes() -> int:
+    """Memory that can be had now, cgroup limits included where they can be read."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                free = int(line.split()[1]) * 1024
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
+        if limit != "max":
+            free = min(free, int(limit) - used)
+    except (OSError, ValueError):
+        pass
+    return free

@@ -1,0 +1,184 @@
+"""From a plan and a checkpoint to the C++ executor: weights packed, ops added, buffers placed.
+
+Folds what the executor does in one go: a norm goes into the linear that alone reads it, a row
+selection into the head. Knows the plan's vocabulary and the executor's, no architecture.
+"""
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firefront.backends.cpu import _native
+from firefront.core.errors import ModelFileError
+from firefront.plan import Op, Plan, Value, plan_memory
+from firefront.weights.checkpoint import Checkpoint, Tensor
+from firefront.weights.quant import dequantize
+
+MATRIX_ROLE = {"embed": "table"}  # every other op calls its matrix "weight"
+PAGE_BYTES = mmap.PAGESIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """What the executor needs to know besides: bytes of step buffers, op index by scope."""
+
+    arena_bytes: int
+    op_index: Mapping[str, int]
+
+
+def packed_bytes(plan: Plan, checkpoint: Checkpoint) -> int:
+    """Bytes that the plan's matrices take once packed (needs no executor)."""
+    return sum(
+        int(_native.packed_bytes(tensor.dtype, *tensor.shape))
+        for tensor in _matrices(plan, checkpoint).values()
+    )
+
+
+def lower(
+    plan: Plan, checkpoint: Checkpoint, executor: Any, max_tokens: int, max_rows: int
+) -> Lowered:
+    """Pack every weight and add every op. ModelFileError names a tensor that cannot be used."""
+    executor.reserve_weights(packed_bytes(plan, checkpoint))
+    matrix_ids = {
+        name: _add_matrix(executor, checkpoint, tensor)
+        for name, tensor in _matrices(plan, checkpoint).items()
+    }
+    arena = plan_memory(plan, max_tokens, max_rows)
+    producer = {value.id: op for op in plan.ops for value in op.outputs}
+    op_index: dict[str, int] = {}
+    for op in plan.ops:
+        if op.kind in ("rmsnorm", "select_rows"):
+            continue  # folded into their readers below
+        attrs = _attributes(op, executor, checkpoint)
+        source = op.inputs[0]
+        if op.kind != "embed":
+            source, norm = _fold(op, source, producer, plan)
+            if norm is not None:
+                attrs["norm"] = _add_vector(executor, checkpoint, norm.weights["weight"].parts)
+                attrs["norm_eps"] = norm.attrs["eps"]
+            attrs["in"] = arena.offsets[source.id]
+        if op.kind != "lm_head":
+            attrs["out"] = arena.offsets[op.outputs[0].id]
+        if (residual := op.input("residual")) is not None:
+            attrs["residual"] = arena.offsets[residual.id]
+        if op.kind != "attention":
+            parts = op.weights[MATRIX_ROLE.get(op.kind, "weight")].parts
+            attrs["matrices"] = [matrix_ids[name] for name, _ in parts]
+        op_index[op.scope] = len(op_index)
+        executor.add_op(op.kind, attrs)
+    return Lowered(arena.total_bytes, op_index)
+
+
+def _fold(
+    op: Op, source: Value, producer: Mapping[int, Op], plan: Plan
+) -> tuple[Value, Op | None]:
+    """Follow the input back through a row selection (head only) and a norm read by `op` alone."""
+    norm = None
+    while (made_by := producer.get(source.id)) is not None:
+        readers = [other for other in plan.ops if source in other.inputs]
+        if made_by.kind == "rmsnorm" and norm is None and op.kind != "attention":
+            if len(readers) != 1:
+                raise ValueError(f"{made_by}: the executor needs a norm to have one reader")
+            norm = made_by
+        elif made_by.kind == "select_rows" and op.kind == "lm_head":
+            pass
+        else:
+            break
+        source = made_by.inputs[0]
+    return source, norm
+
+
+def _attributes(op: Op, executor: Any, checkpoint: Checkpoint) -> dict[str, Any]:
+    """The op's own attributes and vectors, in the executor's names."""
+    attrs: dict[str, Any] = {}
+    for role in ("bias", "q_norm", "k_norm"):
+        if role in op.weights:
+            attrs[role] = _add_vector(executor, checkpoint, op.weights[role].parts)
+    if op.kind == "qkv":
+        for name in ("num_q_heads", "num_kv_heads", "head_dim"):
+            attrs[name] = op.attrs[name]
+        attrs["head_eps"] = op.attrs["norm_eps"]
+        attrs["inv_freq"] = executor.add_vector(np.asarray(op.attrs["inv_freq"], np.float32))
+        attrs["layer"] = _layer_of(op)
+    if op.kind == "attention":
+        q, k = op.inputs[0], op.inputs[1]
+        attrs["num_q_heads"], attrs["head_dim"] = q.shape[1], q.shape[2]
+        attrs["num_kv_heads"] = k.shape[1]
+        attrs["layer"], attrs["scale"] = op.attrs["layer"], op.attrs["scale"]
+        attrs["window"] = op.attrs["window"] or 0
+        if not op.attrs["causal"] or op.attrs["cache"] is None:
+            raise ValueError(f"{op}: the C++ executor attends causally through the paged cache")
+    return attrs
+
+
+def _layer_of(op: Op) -> int:
+    """The cache layer that a qkv op fills: its scope is `...layers.N...`."""
+    pieces = op.scope.split(".")
+    return int(pieces[pieces.index("layers") + 1])
+
+
+def _matrices(plan: Plan, checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """Each matrix once, by checkpoint name, in the order of the plan."""
+    found: dict[str, Tensor] = {}
+    for weight in plan.weights:
+        if len(weight.shape) != 2:
+            continue
+        for name, num_rows in weight.parts:
+            tensor = checkpoint.tensors[name]
+            if tensor.shape != (num_rows, weight.shape[1]):
+                raise ModelFileError(
+                    tensor.file,
+                    name,
+                    f"shape {tensor.shape}, expected {(num_rows, weight.shape[1])}",
+                    offset=tensor.offset,
+                )
+            found[name] = tensor
+    return found
+
+
+def _add_matrix(executor: Any, checkpoint: Checkpoint, tensor: Tensor) -> int:
+    order = None if tensor.row_order is None else np.ascontiguousarray(tensor.row_order, np.int32)
+    try:
+        matrix_id: int = executor.add_matrix(tensor.dtype, tensor.data, *tensor.shape, order)
+    except ValueError as error:
+        raise ModelFileError(tensor.file, tensor.name, str(error), offset=tensor.offset) from None
+    except RuntimeError as error:  # NaN or infinite weights
+        raise ModelFileError(tensor.file, tensor.name, str(error), offset=tensor.offset) from None
+    _release(tensor.data)
+    return matrix_id
+
+
+def _release(data: NDArray[np.uint8]) -> None:
+    """Drop the file's pages of a packed tensor, so that weights are never in memory twice."""
+    base: Any = data
+    while isinstance(base, np.ndarray):
+        start = data.__array_interface__["data"][0] - base.__array_interface__["data"][0]
+        base = base.base
+    if isinstance(base, memoryview):
+        base = base.obj
+    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise"):
+        return
+    first = -(-start // PAGE_BYTES) * PAGE_BYTES
+    last = (start + data.size) // PAGE_BYTES * PAGE_BYTES
+    if last > first:
+        base.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
+def _add_vector(
+    executor: Any, checkpoint: Checkpoint, parts: tuple[tuple[str, int], ...]
+) -> int:
+    pieces = []
+    for name, _ in parts:
+        tensor = checkpoint.tensors[name]
+        values = dequantize(tensor).reshape(-1)
+        if not np.isfinite(values).all():
+            raise ModelFileError(
+                tensor.file, name, "a value is NaN or infinite", offset=tensor.offset
+            )
+        pieces.append(values.astype(np.float32))
+    vector_id: int = executor.add_vector(np.concatenate(pieces))
+    return vector_id
