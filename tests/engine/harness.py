@@ -1,4 +1,4 @@
-"""Runs an engine over the fake executor: collects Deltas, poisons free blocks, checks invariants."""
+"""An engine over the fake executor: collects Deltas, poisons free blocks, checks invariants."""
 
 import msgspec
 
@@ -13,7 +13,7 @@ GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 
 
 class FakeDetokenizer:
-    """Token t is the letter chr(97 + t % 26); the last letter is held back, as half characters are."""
+    """Token t is the letter chr(97 + t % 26); the last one is held back, as half characters are."""
 
     def __init__(self, skip_special: bool) -> None:
         self._held = ""
@@ -39,7 +39,7 @@ class FakeTokenizer:
     def token_bytes(self, token_id: int) -> bytes:
         return self.letter(token_id).encode()
 
-    def detokenizer(self, skip_special: bool = True) -> FakeDetokenizer:
+    def detokenizer(self, skip_special: bool = True, *, continues: bool) -> FakeDetokenizer:
         return FakeDetokenizer(skip_special)
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:

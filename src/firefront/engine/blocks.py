@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 
 class BlockPool:
-    """Reference counts and cache index of `num_blocks` blocks; the least recently used is evicted."""
+    """Reference counts and cache index of `num_blocks` blocks; evicts the least recently used."""
 
     def __init__(self, num_blocks: int) -> None:
         assert num_blocks > 0

@@ -6,14 +6,12 @@ Invariant: text is only ever emitted once, and nothing from a stop string on is 
 """
 
 from collections.abc import Set as AbstractSet
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from firefront.core.messages import Logprob
 from firefront.core.sampling import SamplingParams
 from firefront.core.step import StepResult
-
-if TYPE_CHECKING:
-    from firefront.text.stop import StopMatcher
+from firefront.text.stop import StopMatcher
 
 
 class Detokenizes(Protocol):
@@ -27,17 +25,21 @@ class TokensToText(Protocol):
     @property
     def eos_ids(self) -> AbstractSet[int]: ...
     def token_bytes(self, token_id: int, /) -> bytes: ...
-    def detokenizer(self, skip_special: bool = True) -> Detokenizes: ...
+    def detokenizer(
+        self, skip_special: bool = True, *, continues: bool = False
+    ) -> Detokenizes: ...
 
 
 class OutputText:
     """Text of one sequence. Stop strings are looked for after the first `min_tokens` tokens."""
 
     def __init__(self, tokenizer: TokensToText, sampling: SamplingParams) -> None:
-        self._detokenizer = tokenizer.detokenizer(sampling.skip_special_tokens)
+        self._detokenizer = tokenizer.detokenizer(sampling.skip_special_tokens, continues=True)
         self._matcher: StopMatcher | None = None
         if sampling.stop:
-            self._matcher = _matcher(sampling)
+            self._matcher = StopMatcher(
+                sampling.stop, include_stop=sampling.include_stop_str_in_output
+            )
         self._num_unmatched = sampling.min_tokens
 
     def take(self, token: int, *, is_shown: bool, is_last: bool) -> tuple[str, str | None]:
@@ -88,12 +90,6 @@ def logprob_of(
 def unscored(token: int, tokenizer: TokensToText | None) -> Logprob:
     """The record of the first prompt token, which nothing predicts."""
     return Logprob(token, None, b"" if tokenizer is None else tokenizer.token_bytes(token))
-
-
-def _matcher(sampling: SamplingParams) -> "StopMatcher":
-    from firefront.text.stop import StopMatcher
-
-    return StopMatcher(sampling.stop, include_stop=sampling.include_stop_str_in_output)
 
 
 def _no_bytes(token: int) -> bytes:
