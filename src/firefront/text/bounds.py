@@ -189,10 +189,10 @@ def join(context: Context, value: Any, d: str = "", attribute: Any = None) -> st
 
 
 def replace(text: Any, old: Any, new: Any, count: int | None = -1) -> str:
-    text, old, new = string(text), string(old), string(new)
-    growth = text.count(old) * max(0, len(new) - len(old))
-    check(len(text) + growth <= MAX_VALUE_CHARS, "a text is too long")
-    return text.replace(old, new, -1 if count is None else int(count))
+    subject, gone, come = string(text), string(old), string(new)
+    growth = subject.count(gone) * max(0, len(come) - len(gone))
+    check(len(subject) + growth <= MAX_VALUE_CHARS, "a text is too long")
+    return subject.replace(gone, come, -1 if count is None else int(count))
 
 
 def indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:

@@ -16,6 +16,7 @@ from firefront.text.detokenizer import Detokenizer
 from firefront.text.gguf_vocab import vocabulary_from_gguf
 from firefront.text.hf_folder import vocabulary_from_folder
 from firefront.text.messages import normal_messages
+from firefront.text.plain import PlainEncoder
 from firefront.text.template import GENERIC_CHATML, GENERIC_TOKENS, ChatTemplate
 from firefront.text.vocab import AddedToken, Vocabulary
 from firefront.weights.gguf import GGUFFile
@@ -43,14 +44,14 @@ class Tokenizer:
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         self._vocab = vocabulary
-        self._backend = vocabulary.backend
-        self._continuation = vocabulary.continuation
-        self._backend.encode_special_tokens = True
-        self._continuation.encode_special_tokens = True
         self.vocab_size = len(vocabulary.token_bytes)
         self.bos_id = vocabulary.bos_id
         self.eos_ids = vocabulary.eos_ids
         self.special_ids = frozenset(token.id for token in vocabulary.added if token.control)
+        self._first, self._later = (
+            PlainEncoder(vocabulary.source, backend, self.special_ids, vocabulary.token_bytes)
+            for backend in (vocabulary.backend, vocabulary.continuation)
+        )
         self._control = tuple(token for token in vocabulary.added if token.control)
         self.chat_template = self._find_template()
         self._markup = self._template_markup()
@@ -67,7 +68,7 @@ class Tokenizer:
         as a fill-in-the-middle prompt. Lone surrogates become U+FFFD.
         """
         finder = self._any_added if parse_special else self._plain_added
-        ids = list(self._encode_pieces(finder.split(clean(text)), starts=True))
+        ids = list(self._ids(finder.split(clean(text))))
         if not add_special:
             return ids
         prefix = list(self._vocab.prefix_ids)
@@ -114,30 +115,18 @@ class Tokenizer:
             guard.unmarked(piece) if isinstance(piece, str) else piece
             for piece in self._any_added.split(text)
         )
-        ids = list(self._encode_pieces(pieces, starts=True))
+        ids = list(self._ids(pieces))
         return [*self._vocab.prefix_ids, *ids] if template.is_generic else ids
 
-    def _encode_pieces(self, pieces: Iterable[str | int], *, starts: bool) -> Iterator[int]:
+    def _ids(self, pieces: Iterable[str | int]) -> Iterator[int]:
+        """Ids of plain pieces (str) and of tokens found between them (int), in order."""
+        encoder = self._first
         for piece in pieces:
             if isinstance(piece, int):
                 yield piece
             elif piece:
-                backend = self._backend if starts else self._continuation
-                yield from self._plain_ids(backend.encode(piece, add_special_tokens=False).ids)
-            starts = False
-
-    def _plain_ids(self, ids: list[int]) -> Iterable[int]:
-        """`ids` of plain text, with any control token that merging made spelled out again."""
-        if self.special_ids.isdisjoint(ids):
-            return ids
-        return [part for i in ids for part in (self._spelled(i) if i in self.special_ids else [i])]
-
-    def _spelled(self, token_id: int) -> list[int]:
-        ids: list[int] = []
-        for byte in self._vocab.token_bytes[token_id]:
-            if (byte_id := self._byte_ids.get(byte)) is not None:
-                ids.append(byte_id)
-        return ids
+                yield from encoder.ids(piece)
+            encoder = self._later
 
     # Ids to text.
 
@@ -190,12 +179,3 @@ class Tokenizer:
     @cached_property
     def _plain_added(self) -> TokenFinder:
         return TokenFinder(token for token in self._markup if not token.control)
-
-    @cached_property
-    def _byte_ids(self) -> dict[int, int]:
-        """A token for each byte: single bytes of byte-level vocabularies and byte fallback."""
-        return {
-            data[0]: i
-            for i, data in enumerate(self._vocab.token_bytes)
-            if len(data) == 1 and i not in self.special_ids
-        }
