@@ -145,12 +145,11 @@ class FakeExecutor:
             tokens[r] = row["target"] if row["target"] >= 0 else order[0]
             top_ids[r, : len(order)] = order
             bad[r] = self.bad is not None and self.bad(history)
-        top_logprobs = np.tile(-np.arange(NUM_TOP, dtype=np.float32), (num_rows, 1))
         return StepResult(
             token_ids=tokens,
             logprobs=-tokens.astype(np.float32),
             ranks=ranks,
             top_ids=top_ids,
-            top_logprobs=top_logprobs,
+            top_logprobs=-top_ids.astype(np.float32),
             bad_rows=bad,
         )

@@ -194,6 +194,16 @@ def test_long_prefill_and_growing_decode_compete_for_blocks(priority: int) -> No
     assert harness.executor.largest_step <= 4
 
 
+def test_a_budget_beyond_the_executor_is_cut() -> None:
+    executor = FakeExecutor()
+    executor.max_tokens = 16
+    harness = Harness(executor, token_budget=16)
+    harness.engine.set_knobs(SetKnobs(token_budget=100))
+    harness.submit("r", [1] * 60)
+    assert harness.run()["r"].token_ids == expected([1] * 60, GREEDY)
+    assert harness.executor.largest_step == 16
+
+
 def test_a_smaller_budget_holds_at_once() -> None:
     harness = Harness(token_budget=16)
     for i in range(3):

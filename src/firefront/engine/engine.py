@@ -9,6 +9,7 @@ a prefix.
 import heapq
 import logging
 import random
+import sys
 
 from firefront.core.clock import Clock
 from firefront.core.errors import OverloadedError, RequestError
@@ -47,6 +48,8 @@ class Engine:
         self._scheduler = Scheduler(
             self._pool, cache, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
         )
+        # Executors with buffers of fixed size say how many tokens a step may have.
+        self._max_step_tokens: int = getattr(executor, "max_tokens", sys.maxsize)
         self.set_knobs(SetKnobs())
         self._random = random.Random(config.seed)
         self._sequences: dict[str, Sequence] = {}
@@ -92,6 +95,10 @@ class Engine:
         if max_tokens == 0 and sampling.prompt_logprobs is None:  # nothing to compute at all
             self._finish(sequence, self._ready, "length")
 
+    def check(self, submit: Submit) -> None:
+        """Raise the RequestError that `submit` would, without queueing anything."""
+        admission.check(submit, self._limits)
+
     def abort(self, request_id: str, generation: int) -> None:
         """End a request now and free its blocks; unknown or of another generation: no effect."""
         sequence = self._sequences.get(request_id)
@@ -101,7 +108,14 @@ class Engine:
     def set_knobs(self, knobs: SetKnobs) -> None:
         """Change the token budget or the number of running sequences from the next step on."""
         scheduler = self._scheduler
-        scheduler.token_budget = max(1, knobs.token_budget or scheduler.token_budget)
+        budget = max(1, knobs.token_budget or scheduler.token_budget)
+        if budget > self._max_step_tokens:
+            _log.warning(
+                "token_budget %d is more than the executor was sized for; using %d",
+                budget,
+                self._max_step_tokens,
+            )
+        scheduler.token_budget = min(budget, self._max_step_tokens)
         scheduler.max_num_seqs = max(1, knobs.max_num_seqs or scheduler.max_num_seqs)
         max_seqs = max(scheduler.max_num_seqs, len(scheduler.running))
         self._buffers = step_inputs.StepBuffers(
@@ -110,6 +124,11 @@ class Engine:
             -(-self._limits.max_len // BLOCK_SIZE),
             self._limits.vocab_size,
         )
+
+    @property
+    def max_model_len(self) -> int:
+        """Most tokens of one sequence, prompt and output."""
+        return self._limits.max_len
 
     @property
     def has_work(self) -> bool:

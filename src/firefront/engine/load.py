@@ -1,0 +1,38 @@
+"""From a deployment to an engine ready to step: model files, executor, tokenizer.
+
+The only place where the engine meets a particular executor.
+"""
+
+from firefront.core.clock import SystemClock
+from firefront.core.deployment import Deployment
+from firefront.core.step import BLOCK_SIZE
+from firefront.engine.config import EngineConfig
+from firefront.engine.engine import Engine
+from firefront.engine.worker import Loaded
+from firefront.text.tokenizer import Tokenizer, load_tokenizer
+
+
+def build_engine(deployment: Deployment, *, seed: int = 0) -> tuple[Engine, Tokenizer]:
+    """Load the deployment's model. FirefrontErrors say what is wrong with model or machine."""
+    from firefront.backends.cpu.executor import load
+    from firefront.weights.fetch import resolve
+
+    path = resolve(deployment.model)
+    tokenizer = load_tokenizer(path)
+    executor = load(path, deployment)
+    config = EngineConfig.from_deployment(deployment, seed=seed)
+    return Engine(executor, tokenizer, config, SystemClock()), tokenizer
+
+
+def load_engine(deployment: Deployment) -> Loaded:
+    """What a replica needs: the engine, and what its Hello says."""
+    from firefront.weights.fetch import model_name
+
+    engine, _ = build_engine(deployment)
+    return Loaded(
+        engine=engine,
+        model=model_name(deployment.model),
+        max_model_len=engine.max_model_len,
+        num_blocks=engine.stats().num_blocks,
+        block_size=BLOCK_SIZE,
+    )
