@@ -1,8 +1,8 @@
 """A tokenizer of bytes and an engine that needs no model: its words follow from the prompt alone.
 
-Words in a prompt make it misbehave: HANG (a step that does not end), DIE (the process ends in
-a step), FOREIGN (a delta for someone else), REFUSE, BOOM (submit raises), MIDWAY (an error after three
-tokens), BIG (much text a token), STOP (end of text after five tokens), SLOWLY (0.2 s a token).
+Words in a prompt make it misbehave: HANG (a step that does not end), DIE (the process ends in a
+step), FOREIGN (a delta for someone else), REFUSE, WRONG, BOOM (submit raises), MIDWAY (an error
+after three tokens), BIG (20 kB a token), STOP (end of text after five), SLOWLY (0.2 s a token).
 """
 
 import os

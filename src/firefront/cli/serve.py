@@ -88,7 +88,8 @@ def resolve_deployments(
 
     if not models and file is None and "FIREFRONT_MODEL" not in os.environ:
         raise RequestError("--model: name a model, for example --model FILE.gguf", param="model")
-    deployments = [load_deployment(file, model=name, **fields) for name in models or [None]]
+    names: list[str | None] = [*models] or [None]
+    deployments = [load_deployment(file, model=name, **fields) for name in names]
     undecided = [d for d in deployments if d.threads == 0]
     if len(deployments) == 1 or not undecided:
         return deployments

@@ -95,6 +95,11 @@ class Replica:
         self._silent_s = 0.0
         self._step_age_s = 0.0
 
+    @property
+    def num_pending(self) -> int:
+        """Sequences that are out, or wait for the restarted process."""
+        return len(self._pending)
+
     def start(self) -> None:
         self._supervisor = asyncio.create_task(self._supervise(), name=f"replica {self.name}")
 

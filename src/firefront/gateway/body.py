@@ -6,6 +6,7 @@ surrogate, and is at most MAX_DEPTH deep; work that grows with the body is off t
 """
 
 import asyncio
+import collections
 import json
 import math
 import re
@@ -89,25 +90,24 @@ async def _read(request: Request, held: _Held) -> bytes:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        chunk = message.get("body", b"")
+        chunk, more = message.get("body", b""), message.get("more_body", False)
         if len(body) + len(chunk) > MAX_BODY_BYTES:
-            await _refuse_large(request)
+            await _refuse_large(request, more=more)
         held.add(len(chunk))
         body += chunk
-        if not message.get("more_body", False):
+        if not more:
             return bytes(body)
 
 
-async def _refuse_large(request: Request) -> None:
+async def _refuse_large(request: Request, *, more: bool = True) -> None:
     """Raise the 413, after reading on: most clients look for it only when they sent all."""
     discarded = 0
     try:
         async with asyncio.timeout(5.0):
-            while discarded < MAX_DISCARD_BYTES:
+            while more and discarded < MAX_DISCARD_BYTES:
                 message = await request.receive()
                 discarded += len(message.get("body", b""))
-                if not message.get("more_body", False):
-                    break
+                more = message.get("more_body", False)
     except TimeoutError:
         pass
     raise BodyTooLargeError(f"the body may have at most {MAX_BODY_BYTES >> 20} MiB")
@@ -167,8 +167,8 @@ def _check_shape(body: bytes) -> None:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        counts = collections.Counter(key for key, _ in pairs)
+        twice = counts.most_common(1)[0][0]
         raise RequestError(f"the key {twice[:100]!r} stands twice in one object")
     return result
 

@@ -17,12 +17,12 @@ from firefront.core.messages import Delta, Submit, Usage
 from firefront.core.sampling import MAX_SEED
 from firefront.fleet.mailbox import Item, Mailbox, Restarted
 from firefront.gateway.render import Prompt
-from firefront.gateway.state import Failable, Gateway, ServedModel
+from firefront.gateway.state import Gateway, ServedModel
 
 _T = TypeVar("_T")
 
 
-class Generation(Failable):
+class Generation:
     """Prompts times n sequences; sequence `p * n + i` is choice i of prompt p."""
 
     def __init__(

@@ -67,7 +67,7 @@ class Renderer:
         if not request.messages:
             raise RequestError("messages: must hold at least one message", param="messages")
         messages = [_plain_message(m, i) for i, m in enumerate(request.messages)]
-        num_bytes = sum(len(m["content"] or "") for m in messages)
+        num_bytes = sum(map(_num_chars, request.messages))
         self._gate(num_bytes, max_len, "messages")
         kwargs = request.chat_template_kwargs or {}
         if reserved := kwargs.keys() & {"messages", "tools", "add_generation_prompt"}:
@@ -167,6 +167,7 @@ def sampling_of(
     ).checked()
 
 
+_MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
 _COPIED = (
     "temperature",
     "top_p",
@@ -264,45 +265,26 @@ def _prompts(prompt: Any) -> list[str | list[int]]:
 
 
 def _plain_message(message: Message, index: int) -> dict[str, Any]:
-    """The message as chat templates expect it: content is text, developer is system."""
+    """The message as the chat template expects it; developer is system's newer name."""
+    where = f"messages[{index}].content"
     plain: dict[str, Any] = {
-        "role": "system" if message.role == "developer" else message.role,
-        "content": _plain_content(message, f"messages[{index}].content"),
+        name: value for name in _MESSAGE_FIELDS if (value := getattr(message, name)) is not None
     }
-    for name in ("name", "tool_call_id", "reasoning_content"):
-        if (value := getattr(message, name)) is not None:
-            plain[name] = value
-    if message.tool_calls:
-        plain["tool_calls"] = [_plain_call(call) for call in message.tool_calls]
+    if message.role == "developer":
+        plain["role"] = "system"
+    if message.content is None:
+        if message.role != "assistant" or not message.tool_calls:
+            raise RequestError(f"{where}: is required", param=where)
+        plain["content"] = None
+    elif isinstance(message.content, list):
+        for i, part in enumerate(message.content):
+            if part.get("type") != "text" or not isinstance(part.get("text"), str):
+                kind = str(part.get("type"))[:40]
+                name = f"{where}[{i}]"
+                raise RequestError(f"{name}: only text is supported, got {kind!r}", param=name)
     return plain
 
 
-def _plain_content(message: Message, where: str) -> str | None:
-    content = message.content
-    if content is None:
-        if message.role == "assistant" and message.tool_calls:
-            return None
-        raise RequestError(f"{where}: is required", param=where)
-    if isinstance(content, str):
-        return content
-    texts = []
-    for i, part in enumerate(content):
-        if part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = str(part.get("type"))[:40]
-            raise RequestError(
-                f"{where}[{i}]: only text parts are supported, got {kind!r}", param=f"{where}[{i}]"
-            )
-        texts.append(part["text"])
-    return "\n".join(texts)
-
-
-def _plain_call(call: dict[str, Any]) -> dict[str, Any]:
-    """Templates expect a call's arguments as an object; the API sends them as JSON text."""
-    function = call.get("function")
-    if isinstance(function, dict) and isinstance(function.get("arguments"), str):
-        try:
-            arguments = msgspec.json.decode(function["arguments"] or "{}")
-        except (msgspec.DecodeError, RecursionError):
-            return call
-        return {**call, "function": {**function, "arguments": arguments}}
-    return call
+def _num_chars(message: Message) -> int:
+    content = message.content or ""
+    return len(content) if isinstance(content, str) else sum(len(p["text"]) for p in content)

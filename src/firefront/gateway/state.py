@@ -8,6 +8,7 @@ import hashlib
 import time
 from dataclasses import dataclass, field
 from importlib import metadata
+from typing import Protocol
 
 from firefront.core.clock import Clock, SystemClock
 from firefront.core.errors import FirefrontError, OverloadedError
@@ -25,6 +26,12 @@ class Settings:
     keep_alive_s: float = 15.0  # a comment in a stream that has nothing to say
     stall_limit_s: float = 30.0  # a client that reads nothing for so long loses its stream
     allowed_hosts: frozenset[str] | None = None  # None: any Host header
+
+
+class Failable(Protocol):
+    """Something running that can be ended from outside."""
+
+    def fail(self, error: FirefrontError) -> None: ...
 
 
 class Gateway:
@@ -46,7 +53,7 @@ class Gateway:
         self.draining = False
         self.num_exchanges = 0  # HTTP exchanges under way
         self._renderers: dict[str, Renderer] = {}
-        self._mailboxes: dict[int, "Failable"] = {}
+        self._running: dict[int, Failable] = {}
 
     def add_renderer(self, model: str, renderer: Renderer) -> None:
         self._renderers[model] = renderer
@@ -75,15 +82,15 @@ class Gateway:
                 reasons.append(f"{replica.name}: {state}")
         return reasons
 
-    def enter(self, generation: "Failable") -> None:
-        self._mailboxes[id(generation)] = generation
+    def enter(self, generation: Failable) -> None:
+        self._running[id(generation)] = generation
 
-    def leave(self, generation: "Failable") -> None:
-        self._mailboxes.pop(id(generation), None)
+    def leave(self, generation: Failable) -> None:
+        self._running.pop(id(generation), None)
 
     def fail_all(self, error: FirefrontError) -> None:
         """End every generation that is running; its client gets the error."""
-        for generation in list(self._mailboxes.values()):
+        for generation in list(self._running.values()):
             generation.fail(error)
 
 
@@ -93,13 +100,6 @@ def version() -> str:
         return metadata.version("firefront")
     except metadata.PackageNotFoundError:  # run from a checkout
         return "0"
-
-
-class Failable:
-    """Something running that can be ended from outside."""
-
-    def fail(self, error: FirefrontError) -> None:
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ error frame, never with a silent cut; an error before the first byte is a plain 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import structlog
 from starlette.requests import Request
@@ -56,8 +57,9 @@ class EventStream(Response):
             while True:
                 if event is None:
                     event = asyncio.ensure_future(anext(self._events))
+                waited: set[asyncio.Future[Any]] = {gone, event}
                 await asyncio.wait(
-                    {gone, event}, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED
+                    waited, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED
                 )
                 if gone.done():
                     return

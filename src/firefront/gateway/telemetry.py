@@ -132,6 +132,7 @@ class _FromReplicas:
             "num_requests_waiting": "Sequences queued.",
             "kv_cache_usage_perc": "Share of KV blocks in use, 0 to 1.",
             "replica_ready": "1 when the replica serves.",
+            "replica_sequences_out": "Sequences handed to the replica and not ended.",
         }
         counters = {
             "prefix_cache_queries": ("Prompt tokens looked up.", "prefix_queries"),
@@ -145,21 +146,23 @@ class _FromReplicas:
                 family.add_metric([replica.name], _gauge(replica, name))
             yield family
         for name, (text, field) in counters.items():
-            family = CounterMetricFamily(_PREFIX + name, text, labels=model)
+            counter = CounterMetricFamily(_PREFIX + name, text, labels=model)
             for replica in self._replicas:
-                family.add_metric([replica.name], replica.total(field))
-            yield family
+                counter.add_metric([replica.name], replica.total(field))
+            yield counter
         for name in (*own_counts, "slow_readers"):
             text = f"Replica {name.replace('_', ' ')}."
-            family = CounterMetricFamily(f"{_PREFIX}replica_{name}", text, labels=model)
+            counter = CounterMetricFamily(f"{_PREFIX}replica_{name}", text, labels=model)
             for replica in self._replicas:
-                family.add_metric([replica.name], getattr(replica.counts, name))
-            yield family
+                counter.add_metric([replica.name], getattr(replica.counts, name))
+            yield counter
 
 
 def _gauge(replica: Replica, name: str) -> float:
     if name == "replica_ready":
         return float(replica.state == "ready")
+    if name == "replica_sequences_out":
+        return replica.num_pending
     stats = replica.stats
     if stats is None:
         return 0.0
