@@ -13,6 +13,7 @@ from typing import Any
 import gguf
 import numpy as np
 
+from firefront.weights.layout import hf_name
 from firefront.weights.tensor import BLOCK
 
 U8, I8, U16, I16, U32, I32, F32, BOOL, STRING, ARRAY, U64, I64, F64 = range(13)
@@ -219,8 +220,6 @@ def hf_config(family: str = "llama", size: Tiny | None = None, **changes: Any) -
 
 def hf_folder(folder: Path, family: str = "llama", **changes: Any) -> Path:
     """A whole random F32 model in one file, written without transformers."""
-    from firefront.weights.layout import hf_name
-
     header: dict[str, Any] = {}
     data = b""
     rng = np.random.default_rng(2)

@@ -9,6 +9,7 @@ import hashlib
 import json
 import struct
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -37,8 +38,6 @@ def seeds() -> list[tuple[str, bytes]]:
 
 def tiny_hf_weights() -> bytes:
     """model.safetensors of the folder that `crafted.hf_folder` writes."""
-    import tempfile
-
     with tempfile.TemporaryDirectory() as folder:
         return (hf_folder(Path(folder)) / "model.safetensors").read_bytes()
 
@@ -146,6 +145,18 @@ def damage_bytes(data: bytes, rng: np.random.Generator, chance: int) -> bytes:
             return data[:at] + data[at : at + int(rng.integers(1, 64))] + data[at:]
 
 
+def damage_weights(suffix: str, data: bytes, rng: np.random.Generator) -> bytes:
+    """Bits flipped in the weights only: the file opens, scales may be NaN, infinite or huge."""
+    if suffix == ".gguf":
+        start = max(offset for offset, _ in gguf_fields(data)) + 8
+    else:
+        start = 8 + int.from_bytes(data[:8], "little")
+    out = bytearray(data)
+    for spot in rng.integers(start, len(data), size=64):
+        out[spot] = 255 if rng.integers(2) else int(rng.integers(256))
+    return bytes(out)
+
+
 def damaged_files(count: int = 200, seed: int = 0) -> Iterator[tuple[str, bytes]]:
     """`count` distinct files as (name, bytes), one seed file after the other."""
     whole = seeds()
@@ -155,7 +166,8 @@ def damaged_files(count: int = 200, seed: int = 0) -> Iterator[tuple[str, bytes]
     while made < count:
         suffix, data = whole[made % len(whole)]
         damage = damage_gguf if suffix == ".gguf" else damage_safetensors
-        content = damage(data, rng)
+        # Every fifth file opens, so that what comes after the readers is tried too.
+        content = damage_weights(suffix, data, rng) if made % 5 == 4 else damage(data, rng)
         digest = hashlib.sha256(content).digest()
         if content and digest not in seen:
             seen.add(digest)

@@ -5,13 +5,15 @@ import numpy as np
 import pytest
 from transformers import LlamaConfig
 from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from firefront.core.errors import ModelFileError
 from firefront.core.model_config import ModelConfig, RopeConfig
 from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.config_hf import config_from_hf
 from firefront.weights.layout import expected_shapes, llama_row_order
 from firefront.weights.quant import dequantize
-from tests.weights.crafted import ARRAY, F32, GGML, STRING, U32, Tiny, tiny_gguf
+from tests.weights.crafted import ARRAY, F32, GGML, STRING, U32, Tiny, hf_config, tiny_gguf
 
 
 def write(tmp_path, raw):
@@ -226,11 +228,6 @@ def test_k_quants_open_and_decode(tmp_path):
 
 
 def test_llama3_factors_match_transformers(tmp_path):
-    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
-
-    from firefront.weights.config_hf import config_from_hf
-    from tests.weights.crafted import hf_config
-
     scaling = {
         "rope_type": "llama3", "factor": 32.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 8192,

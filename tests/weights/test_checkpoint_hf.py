@@ -6,6 +6,7 @@ import logging
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import load_file, save_file
 from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
@@ -190,8 +191,6 @@ def test_settings_against_tensors(tmp_path, changes, match):
 
 def rewrite(folder, change):
     """Run `change` on the dict of tensors of a folder's model.safetensors."""
-    from safetensors.numpy import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     change(tensors)
     save_file(tensors, folder / "model.safetensors")

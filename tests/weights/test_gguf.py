@@ -49,7 +49,9 @@ def one_tensor(dims=(32, 2), number=GGML["Q4_0"], offset=0, data=b"\1" * 36, nam
     return RawGGUF(tensors=[(name, list(dims), number, offset)], data=data)
 
 
-@pytest.mark.parametrize("model", ["starter_path", "qwen_path"])
+@pytest.mark.parametrize(
+    "model", ["starter_path", pytest.param("qwen_path", marks=pytest.mark.slow)]
+)
 def test_parity_with_the_gguf_package(model, request):
     path = request.getfixturevalue(model)
     reader = gguf_reader(path)
@@ -122,8 +124,9 @@ def test_data_is_a_read_only_view(tmp_path):
         (one_tensor(dims=(32, 1, 1, 1, 1)), "5 dimensions"),
         (one_tensor(dims=(32, 0)), "dimension 0"),
         (one_tensor(dims=(48, 2)), "multiple of 32"),
-        (one_tensor(dims=(1 << 32, 1 << 32)), "more than 2.63"),
-        (one_tensor(dims=(1 << 63, 2)), "more than 2.63"),
+        (one_tensor(dims=(1 << 32, 1 << 31)), "more than 2.63 elements"),
+        (one_tensor(dims=(1 << 62, 1), number=0), "more than 2.63 bytes"),
+        (one_tensor(dims=(1 << 63, 2)), "more than 2.63 elements"),
         (one_tensor(dims=(32, 3)), "incomplete or damaged"),
         (one_tensor(offset=32), "incomplete or damaged"),
         (one_tensor(offset=(1 << 64) - 32), "incomplete or damaged"),
@@ -159,6 +162,19 @@ def test_nesting_is_limited(tmp_path):
         value = (ARRAY, [value])
     open_raw(tmp_path, RawGGUF(pairs=[("k", ARRAY, value)])).close()
     refused(tmp_path, RawGGUF(pairs=[("k", ARRAY, (ARRAY, [value]))]), "nested deeper")
+
+
+def test_arrays_are_limited_together(tmp_path, monkeypatch):
+    monkeypatch.setattr("firefront.weights.gguf.MAX_ELEMENTS", 10)
+    pairs = [("a", ARRAY, (U8, [1] * 6)), ("b", ARRAY, (U8, [1] * 4))]
+    open_raw(tmp_path, RawGGUF(pairs=pairs)).close()
+    refused(tmp_path, RawGGUF(pairs=[*pairs, ("c", ARRAY, (U8, [1]))]), "at most 0 are accepted")
+
+
+def test_long_header_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("firefront.weights.gguf.MAX_HEADER_BYTES", 60)
+    raw = RawGGUF(pairs=[("k", STRING, "x" * 9), ("l", U8, 1)], data=bytes(64))
+    refused(tmp_path, raw, "longer than 60 bytes")
 
 
 def test_any_power_of_two_alignment(tmp_path):

@@ -4,6 +4,7 @@ Whatever the bytes, opening a model gives a working Checkpoint or a ModelFileErr
 without taking memory that the file does not have.
 """
 
+import json
 import logging
 import pickle
 import time
@@ -17,8 +18,10 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import firefront.weights
 from firefront.core.errors import ModelFileError
 from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.config_hf import config_from_hf
 from firefront.weights.quant import dequantize
 from firefront.weights.safetensors import SafetensorsFile
 from tests.weights import damage
@@ -199,8 +202,6 @@ def test_a_trainers_leftovers_are_ignored(tmp_path, caplog):
 
 
 def test_no_module_of_ours_can_unpickle():
-    import firefront.weights
-
     for path in Path(firefront.weights.__file__).parent.glob("*.py"):
         words = path.read_text()
         for word in ("import pickle", "torch.load", "import torch", "eval(", "exec("):
@@ -229,7 +230,7 @@ def test_damaged_files(tmp_path):
             path = folder / "model.safetensors"
         path.write_bytes(content)
         num_refused += not opens_or_refuses(folder if path.parent == folder else path)
-    assert num_refused > 120
+    assert 120 < num_refused < 180
 
 
 GGUF_SEEDS = [content for suffix, content in damage.seeds() if suffix == ".gguf"][:2]
@@ -277,8 +278,6 @@ JSON = st.recursive(
 @given(name=st.text(max_size=6), entry=JSON, field=st.none() | st.sampled_from(
     ["dtype", "shape", "data_offsets"]), size=st.integers(0, 80))  # fmt: skip
 def test_fuzz_safetensors(tmp_path, name, entry, field, size):
-    import json
-
     good = {"dtype": "F32", "shape": [2, 5], "data_offsets": [0, 40]}
     header = json.dumps({name: good | {field: entry} if field else entry}).encode()
     path = tmp_path / "fuzz.safetensors"
@@ -300,8 +299,6 @@ HF_KEYS = sorted(hf_config("qwen2")) + [
 @given(changes=st.dictionaries(st.sampled_from(HF_KEYS), JSON, min_size=1, max_size=3),
        family=st.sampled_from(["llama", "mistral", "qwen2", "qwen3"]))  # fmt: skip
 def test_fuzz_config_json(changes, family):
-    from firefront.weights.config_hf import config_from_hf
-
     try:
         config = config_from_hf("config.json", hf_config(family, **changes), True)
     except ModelFileError as error:

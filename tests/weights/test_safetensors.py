@@ -84,6 +84,7 @@ def entry(**changes):
             "gap",
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )
 def test_refused(tmp_path, content, match):
     with pytest.raises(ModelFileError, match=match) as info:

@@ -123,7 +123,7 @@ def _open_folder(folder: Path) -> Checkpoint:
     config_path = folder / "config.json"
     if not config_path.exists():
         raise ModelFileError(
-            folder, "config.json", "the folder has none; is this a model's folder?"
+            folder, "config.json", "the folder has none; to open a GGUF give the file itself"
         )
     settings = read_json(config_path, MAX_CONFIG_BYTES)
     tensors, files = open_safetensors(folder)
