@@ -226,11 +226,11 @@ class PlainNamespace(Namespace):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         values = dict(*args, **kwargs)
         for name in values:
-            self._check_name(name)
+            PlainNamespace._check_name(name)
         Namespace.__init__(self, values)
 
     def __setitem__(self, name: str, value: Any) -> None:
-        self._check_name(name)
+        PlainNamespace._check_name(name)
         Namespace.__setitem__(self, name, value)
 
     @staticmethod

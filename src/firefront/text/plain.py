@@ -9,9 +9,11 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 
+from tokenizers import AddedToken as BackendToken
 from tokenizers import Tokenizer as Backend
 
 from firefront.core.errors import ModelFileError
+from firefront.text.vocab import AddedToken
 
 # The library's regular expressions give up (and panic) in matches of some millions of characters,
 # and each character costs it about 250 bytes while it works.
@@ -22,11 +24,20 @@ _CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\n)(?=\S)")
 
 
 class PlainEncoder:
-    """Encodes text that holds no control tokens, whatever it looks like."""
+    """Encodes text in which the `unmatched` tokens mean nothing, whatever it looks like."""
 
     def __init__(
-        self, source: str, backend: Backend, control_ids: frozenset[int], table: Sequence[bytes]
+        self,
+        source: str,
+        backend: Backend,
+        unmatched: Iterable[AddedToken],
+        control_ids: frozenset[int],
+        table: Sequence[bytes],
     ) -> None:
+        # Listed as special, tokens are left alone in text; whoever wants them finds them first.
+        backend.add_special_tokens(
+            [BackendToken(token.text, special=True, normalized=False) for token in unmatched]
+        )
         backend.encode_special_tokens = True
         self._source, self._backend = source, backend
         self._control_ids, self._table = control_ids, table

@@ -48,13 +48,15 @@ class Tokenizer:
         self.bos_id = vocabulary.bos_id
         self.eos_ids = vocabulary.eos_ids
         self.special_ids = frozenset(token.id for token in vocabulary.added if token.control)
-        self._first, self._later = (
-            PlainEncoder(vocabulary.source, backend, self.special_ids, vocabulary.token_bytes)
-            for backend in (vocabulary.backend, vocabulary.continuation)
-        )
         self._control = tuple(token for token in vocabulary.added if token.control)
         self.chat_template = self._find_template()
         self._markup = self._template_markup()
+        self._first, self._later = (
+            PlainEncoder(
+                vocabulary.source, backend, self._markup, self.special_ids, vocabulary.token_bytes
+            )
+            for backend in (vocabulary.backend, vocabulary.continuation)
+        )
 
     # Text to ids.
 
