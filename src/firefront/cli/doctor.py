@@ -79,18 +79,15 @@ def cpu_features() -> set[str]:
 
 
 def check_kernels() -> Check:
-    """Which instruction set the native kernels chose."""
+    """Which instruction set the native kernels choose."""
     try:
-        from firefront.backends.cpu import native
+        from firefront.backends.cpu import _native
     except ImportError as error:
-        return Check(
-            "kernels", "fail", f"the native extension is missing ({error}); run: make build"
-        )
-    isa = getattr(native, "isa", None)
-    name = isa() if callable(isa) else isa
-    slow = name == "portable"
-    text = f"{name or 'loaded'}" + ("; no vector instructions known for this CPU" if slow else "")
-    return Check("kernels", "warn" if slow else "ok", text)
+        return Check("kernels", "fail", f"no native extension ({error}); run: make build")
+    isas = list(_native.isas())  # best first
+    if isas[0] == "portable":
+        return Check("kernels", "warn", "portable only; this CPU's vector instructions are unknown")
+    return Check("kernels", "ok", f"{isas[0]} (there are: {', '.join(isas)})")
 
 
 def check_memory() -> Check:

@@ -7,7 +7,6 @@ terminals.
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -127,14 +126,12 @@ class RemoteModel:
 class LocalModel:
     """An engine in this process, for one request at a time."""
 
-    def __init__(self, spec: str, path: Path, threads: int = 0) -> None:
+    def __init__(self, spec: str, threads: int = 0) -> None:
         from firefront.core.deployment import load_deployment
-        from firefront.engine.load import load_engine
-        from firefront.text.tokenizer import load_tokenizer
+        from firefront.engine.load import build_engine
 
         deployment = load_deployment(None, model=spec, threads=threads or None)
-        self._engine = load_engine(deployment).engine
-        self._tokenizer = load_tokenizer(path)
+        self._engine, self._tokenizer = build_engine(deployment)
         self._num_sent = 0
 
     def stream(self, prompt: Messages | str, sampling: SamplingParams) -> Iterator[str | Turn]:
@@ -181,7 +178,8 @@ def connect(model: str | None, url: str | None, threads: int = 0) -> Model:
     from firefront.weights.progress import default_progress
 
     spec = model or "starter"
-    return LocalModel(spec, fetch.resolve(spec, progress=default_progress()), threads)
+    fetch.resolve(spec, progress=default_progress())
+    return LocalModel(spec, threads)
 
 
 def _check(response: Any) -> None:

@@ -153,8 +153,8 @@ def run_bench(
     result = {
         "model": deployment.model,
         "sha256": sha256,
-        "threads": deployment.threads or None,
-        "class": (before or {}).get("class"),
+        "threads": deployment.threads,
+        "class": _class_of(before, after),
         "probe": {"before": before, "after": after},
         "prefill_512": speed(prefill, roof.prefill_share),
         "decode": {
@@ -167,6 +167,14 @@ def run_bench(
     }
     builtins: dict[str, Any] = msgspec.to_builtins(result)
     return builtins
+
+
+def _class_of(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str | None:
+    """The placement that was measured. A run in which it changed is to be discarded."""
+    if before is None or after is None:
+        return None
+    first, last = str(before["class"]), str(after["class"])
+    return first if first == last else f"changed: {first} to {last}"
 
 
 def _decode_speed(runner: Runner, num_streams: int) -> float:

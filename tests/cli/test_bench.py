@@ -1,0 +1,115 @@
+"""The engine's benchmark, on an engine that computes nothing: what it sends and what it reports."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from firefront.core.deployment import Deployment
+from firefront.core.errors import ReplicaError, RequestError
+from firefront.core.messages import Delta, Stats, Submit
+from firefront.engine import bench
+from firefront.engine.worker import Loaded
+
+PROBE = {"barrier_ns": 50, "dp_g": [3.0, 3.0], "bw_gbs": 30.0, "class": "same-ccx"}
+
+
+class InstantEngine:
+    """Answers each request with as many tokens as asked for, one a step."""
+
+    def __init__(self, fail: bool = False) -> None:
+        self.submits: list[Submit] = []
+        self._left: dict[str, int] = {}
+        self._fail = fail
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._left)
+
+    def submit(self, submit: Submit) -> None:
+        self.submits.append(submit)
+        assert submit.sampling.max_tokens is not None and submit.sampling.ignore_eos
+        self._left[submit.request_id] = submit.sampling.max_tokens
+
+    def abort(self, request_id: str, generation: int) -> None: ...
+
+    def step(self) -> list[Delta]:
+        deltas = []
+        for request_id in list(self._left):
+            self._left[request_id] -= 1
+            finish = None if self._left[request_id] else "length"
+            if self._fail:
+                finish = "error"
+            if finish:
+                del self._left[request_id]
+            deltas.append(
+                Delta(
+                    request_id=request_id, generation=0, token_ids=[1], text="", finish=finish,
+                    error="broken" if self._fail else None,
+                )
+            )  # fmt: skip
+        return deltas
+
+    def stats(self) -> Stats:
+        raise AssertionError
+
+
+def probe_program(folder: Path, text: str) -> Path:
+    path = folder / "probe"
+    path.write_text(f"#!/bin/sh\necho '{text}'\n")
+    path.chmod(0o755)
+    return path
+
+
+def run(path: Path, engine: InstantEngine, **options: object) -> dict[str, object]:
+    def load(deployment: Deployment) -> Loaded:
+        return Loaded(engine, "tiny", 4096, 1000, 16)
+
+    deployment = Deployment(model=str(path), threads=2)
+    return bench.run_bench(path, deployment, load, sha256="ab", **options)  # type: ignore[arg-type]
+
+
+def test_output_has_the_agreed_shape(starter_path: Path, tmp_path: Path) -> None:
+    program = probe_program(tmp_path, json.dumps(PROBE))
+    result = run(starter_path, InstantEngine(), probe=program, num_runs=2, streams=(1, 4))
+    assert list(result) == [
+        "model", "sha256", "threads", "class", "probe", "prefill_512", "decode", "ttft_1000",
+        "load_s", "peak_rss_bytes",
+    ]  # fmt: skip
+    assert result["class"] == "same-ccx" and result["threads"] == 2
+    assert result["probe"] == {"before": PROBE, "after": PROBE}
+    decode = result["decode"]
+    assert isinstance(decode, dict) and list(decode) == ["1", "4"]
+    for speed in (*decode.values(), result["prefill_512"]):
+        assert set(speed) == {"tok_s", "share", "runs"}
+        assert len(speed["runs"]) == 2 and speed["share"] > 0
+    assert json.dumps(result)
+
+
+def test_prompts_are_new_except_for_the_cached_ones(starter_path: Path) -> None:
+    engine = InstantEngine()
+    result = run(starter_path, engine, num_runs=2, streams=(4,))
+    assert result["class"] is None
+    prompts = [tuple(submit.token_ids) for submit in engine.submits]
+    assert {len(prompt) for prompt in prompts} == {128, 512, 1000}
+    assert len(prompts) - len(set(prompts)) == 2  # each TTFT prompt a second time
+    outputs = {
+        submit.sampling.max_tokens for submit in engine.submits if len(submit.token_ids) == 128
+    }
+    assert outputs == {1, 8, 65}
+
+
+def test_a_failed_request_is_an_error_not_a_speed(starter_path: Path) -> None:
+    with pytest.raises(ReplicaError, match="broken"):
+        run(starter_path, InstantEngine(fail=True))
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense"])
+def test_bad_probes_are_named(tmp_path: Path, text: str) -> None:
+    with pytest.raises(RequestError, match="--probe"):
+        bench.run_probe(probe_program(tmp_path, text))
+
+
+def test_a_change_of_placement_shows() -> None:
+    other = PROBE | {"class": "split-ccx"}
+    assert bench._class_of(PROBE, other) == "changed: same-ccx to split-ccx"
