@@ -160,8 +160,9 @@ class Replica:
             except errors.RequestError as error:  # a restart would fail the same way
                 self._give_up(error)
                 return
-            except (FirefrontError, OSError) as error:
-                log.error("replica failed", model=self.name, error=str(error))
+            except Exception as error:  # whatever it was: the next incarnation may fare better
+                known = isinstance(error, FirefrontError | OSError)
+                log.error("replica failed", model=self.name, error=str(error), exc_info=not known)
                 if not served and failures + 1 >= self._limits.max_failed_starts:
                     self._give_up(ReplicaError(f"model {self.name} does not start: {error}"))
                     return

@@ -84,7 +84,7 @@ class _Held:
 async def _read(request: Request, held: _Held) -> bytes:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > MAX_BODY_BYTES:
-        await _refuse_large(request)
+        await _refuse_large(request, more="expect" not in request.headers)
     body = bytearray()
     while True:
         message = await request.receive()
@@ -99,7 +99,7 @@ async def _read(request: Request, held: _Held) -> bytes:
             return bytes(body)
 
 
-async def _refuse_large(request: Request, *, more: bool = True) -> None:
+async def _refuse_large(request: Request, *, more: bool) -> None:
     """Raise the 413, after reading on: most clients look for it only when they sent all."""
     discarded = 0
     try:

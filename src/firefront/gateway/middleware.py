@@ -23,6 +23,7 @@ from firefront.gateway.errors import (
 )
 from firefront.gateway.state import Gateway
 
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 << 10
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
@@ -96,7 +97,9 @@ class Envelope:
     def _record(self, scope: Scope, request_id: str, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "unknown")
         self._gateway.telemetry.http(route, status or CLIENT_GONE, seconds)
-        log.info(
+        # Probes come every few seconds and say nothing while all is well.
+        quiet = status < 400 and route in QUIET_ROUTES
+        (log.debug if quiet else log.info)(
             "request",
             request_id=request_id,
             method=scope["method"],
