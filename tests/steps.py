@@ -35,10 +35,10 @@ def interleaved_steps(
             chunk = 1 if done[i] >= length * 2 // 3 else int(rng.choice(CHUNKS))
             spans.append((i, done[i], min(length, done[i] + chunk)))
             done[i] = spans[-1][2]
-        yield _step(sequences, tables, spans, rng)
+        yield span_step(sequences, tables, spans, rng)
 
 
-def _step(
+def span_step(
     sequences: Sequence[Tokens],
     tables: list[list[int]],
     spans: list[tuple[int, int, int]],

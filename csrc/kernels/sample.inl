@@ -112,9 +112,9 @@ static int cut_top_p(const float* weight, int32_t* ids, int count, double mass) 
   return kept;
 }
 
-static int32_t draw(const SampleRow& row, const float* x, int n, const Scratch& scratch) {
+static int32_t draw(const SampleRow& row, const float* x, int n, int32_t best,
+                    const Scratch& scratch) {
   const float inverse = 1.0f / row.temperature;
-  const int32_t best = argmax(x, n);
   const float top = x[best];
   float* weight = scratch.sample;  // may be x itself: each element is read before it is written
   // top-k as a threshold on the value: ties at the border stay, as in the reference.
@@ -177,7 +177,12 @@ static Sampled sample(const SampleRow& row, const SampleInputs& in, const float*
     result.token = row.target;
   } else {
     const float* x = adjusted(row, in, logits, n, scratch);
-    result.token = row.temperature < 1e-5f ? argmax(x, n) : draw(row, x, n, scratch);
+    const int32_t best = argmax(x, n);
+    if (x[best] == -INFINITY) {  // the mask allows nothing
+      result.bad = true;
+      return result;
+    }
+    result.token = row.temperature < 1e-5f ? best : draw(row, x, n, best, scratch);
   }
   if (row.num_logprobs < 0) return result;
   const float norm = top + static_cast<float>(__builtin_log(sum_exp(logits, n, top)));

@@ -67,7 +67,8 @@ class SamplerRows:
 class StepResult:
     """What was chosen (or scored): R rows. `top_*` are valid up to the row's num_logprobs.
 
-    Log-probabilities are of the raw logits, before temperature, penalties, bias and masks.
+    Log-probabilities are of the raw logits, before temperature, penalties, bias and masks; they and
+    `ranks` mean something only where the row's num_logprobs is at least 0.
     """
 
     token_ids: NDArray[np.int32]  # R

@@ -53,7 +53,7 @@ def lower(
     for op in plan.ops:
         if op.kind in ("rmsnorm", "select_rows"):
             continue  # folded into their readers below
-        attrs = _attributes(op, executor, checkpoint)
+        attrs = _attributes(op, plan, executor, checkpoint)
         source = op.inputs[0]
         if op.kind != "embed":
             source, norm = _fold(op, source, producer, plan)
@@ -92,7 +92,7 @@ def _fold(
     return source, norm
 
 
-def _attributes(op: Op, executor: Any, checkpoint: Checkpoint) -> dict[str, Any]:
+def _attributes(op: Op, plan: Plan, executor: Any, checkpoint: Checkpoint) -> dict[str, Any]:
     """The op's own attributes and vectors, in the executor's names."""
     attrs: dict[str, Any] = {}
     for role in ("bias", "q_norm", "k_norm"):
@@ -103,7 +103,9 @@ def _attributes(op: Op, executor: Any, checkpoint: Checkpoint) -> dict[str, Any]
             attrs[name] = op.attrs[name]
         attrs["head_eps"] = op.attrs["norm_eps"]
         attrs["inv_freq"] = executor.add_vector(np.asarray(op.attrs["inv_freq"], np.float32))
-        attrs["layer"] = _layer_of(op)
+        attrs["layer"] = next(
+            int(reader.attrs["layer"]) for reader in plan.ops if op.outputs[1] in reader.inputs
+        )
     if op.kind == "attention":
         q, k = op.inputs[0], op.inputs[1]
         attrs["num_q_heads"], attrs["head_dim"] = q.shape[1], q.shape[2]
@@ -113,12 +115,6 @@ def _attributes(op: Op, executor: Any, checkpoint: Checkpoint) -> dict[str, Any]
         if not op.attrs["causal"] or op.attrs["cache"] is None:
             raise ValueError(f"{op}: the C++ executor attends causally through the paged cache")
     return attrs
-
-
-def _layer_of(op: Op) -> int:
-    """The cache layer that a qkv op fills: its scope is `...layers.N...`."""
-    pieces = op.scope.split(".")
-    return int(pieces[pieces.index("layers") + 1])
 
 
 def _matrices(plan: Plan, checkpoint: Checkpoint) -> dict[str, Tensor]:
