@@ -20,7 +20,7 @@ from firefront.text.vocab import AddedToken
 MAX_PIECE_CHARS = 1 << 20
 _CUT_WINDOW_CHARS = 1 << 16
 # Where every split pattern that we know begins a new word: a lone space, the start of a line.
-_CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\n)(?=\S)")
+_CUT = re.compile(r"(?<=\S)(?= \S)|(?<=\S\n)(?=\S)")
 
 
 class PlainEncoder:
