@@ -149,6 +149,7 @@ class Worker:
         self._outbox = outbox
         self._step_started_s: float | None = None  # read by the heartbeat thread
         self._stats = loaded.engine.stats()
+        self._told_idle = True
         self._draining = False
 
     def run(self) -> None:
@@ -193,13 +194,11 @@ class Worker:
             self._outbox.put(refusal(submit, "the engine failed on this request", "replica_failed"))
 
     def _refresh_stats(self, *, idle: bool) -> None:
-        before, self._stats = self._stats, self._engine.stats()
-        changed = (before.num_running, before.num_waiting) != (
-            self._stats.num_running,
-            self._stats.num_waiting,
-        )
-        if idle and changed:
+        """Keep what the heartbeat sends fresh; the step from busy to idle is told at once."""
+        self._stats = self._engine.stats()
+        if idle and not self._told_idle:
             self._outbox.put(self._stats)
+        self._told_idle = idle
 
     def _beat(self) -> None:
         while True:
