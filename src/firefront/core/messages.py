@@ -16,7 +16,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknow
     """Root of the union; the tag is the class name."""
 
 
-class Hello(Message):
+class Hello(Message, frozen=True):
     """First frame of a replica: what it serves. `version` must equal PROTOCOL_VERSION."""
 
     version: int
@@ -28,7 +28,7 @@ class Hello(Message):
     pid: int
 
 
-class Submit(Message):
+class Submit(Message, frozen=True):
     """One sequence to run (n > 1 is n Submits). `deadline_s` is a duration from receipt."""
 
     request_id: str
@@ -68,7 +68,7 @@ class Timings(msgspec.Struct, frozen=True, kw_only=True):
     total_s: float | None = None
 
 
-class Delta(Message):
+class Delta(Message, frozen=True):
     """New output of one request. The last one carries `finish`: stop, length, abort or error."""
 
     request_id: str
@@ -85,28 +85,28 @@ class Delta(Message):
     timings: Timings | None = None
 
 
-class Abort(Message):
+class Abort(Message, frozen=True):
     request_id: str
     generation: int
 
 
-class LoadAdapter(Message):
+class LoadAdapter(Message, frozen=True):
     name: str
     path: str
 
 
-class UnloadAdapter(Message):
+class UnloadAdapter(Message, frozen=True):
     name: str
 
 
-class SetKnobs(Message):
+class SetKnobs(Message, frozen=True):
     """Hot deployment fields to change: token_budget, max_num_seqs."""
 
     token_budget: int | None = None
     max_num_seqs: int | None = None
 
 
-class Stats(Message):
+class Stats(Message, frozen=True):
     """Sent by the replica about once a second and after each change of state."""
 
     num_running: int
@@ -122,17 +122,17 @@ class Stats(Message):
     num_steps: int
 
 
-class Heartbeat(Message):
+class Heartbeat(Message, frozen=True):
     """Sent by the replica each second; `step_age_s` is the age of the running step, 0 when idle."""
 
     step_age_s: float
 
 
-class Drain(Message):
+class Drain(Message, frozen=True):
     """Finish what runs, refuse what is new."""
 
 
-class Error(Message):
+class Error(Message, frozen=True):
     """A frame that could not be honoured and belongs to no request."""
 
     message: str
@@ -157,4 +157,5 @@ def encode(message: Message) -> bytes:
 
 def decode(body: bytes) -> AnyMessage:
     """Decode a frame's body; msgspec.ValidationError if it is not one of ours."""
-    return _decoder.decode(body)
+    message: AnyMessage = _decoder.decode(body)
+    return message
