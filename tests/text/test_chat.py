@@ -55,14 +55,6 @@ CONVERSATIONS: list[tuple[list[dict[str, Any]], list[dict[str, Any]] | None]] = 
 ]
 
 
-@pytest.fixture(scope="module", params=["starter", "qwen"])
-def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
-    from transformers import AutoTokenizer
-
-    path: Path = request.getfixturevalue(f"{request.param}_path")
-    return load_tokenizer(path), AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-
-
 @pytest.mark.parametrize("index", range(len(CONVERSATIONS)))
 @pytest.mark.parametrize("generate", [True, False])
 def test_rendering_equals_transformers(

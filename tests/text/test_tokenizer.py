@@ -5,30 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tokenizers import normalizers, pre_tokenizers
 
 from firefront.core.errors import ModelFileError
 from firefront.text.tokenizer import Tokenizer, load_tokenizer
 from tests.text.corpus import AWKWARD, random_texts
-
-
-@pytest.fixture(scope="module", params=["starter", "qwen"])
-def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
-    """Our tokenizer, and the published one: transformers' reading of the same file, with the two
-    things its GGUF reader loses put back (SmolLM's digit split, Qwen's NFC)."""
-    from transformers import AutoTokenizer
-
-    path: Path = request.getfixturevalue(f"{request.param}_path")
-    oracle = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    backend = oracle._tokenizer
-    if request.param == "starter":
-        backend.pre_tokenizer = pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
-        )
-    else:
-        backend.normalizer = normalizers.NFC()
-    backend.encode_special_tokens = True
-    return load_tokenizer(path), oracle
 
 
 def test_encode_equals_the_published_tokenizer(pair: tuple[Tokenizer, Any]) -> None:
@@ -126,6 +106,14 @@ def test_time_is_linear_in_text_without_spaces(starter_path: Path, unit: str) ->
     seconds(10_000)
     small, large = seconds(100_000), seconds(800_000)
     assert large < 8 * 4 * small + 0.05
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["a", " "])
+def test_ten_megabytes_without_a_word_border(qwen_path: Path, unit: str) -> None:
+    tokenizer = load_tokenizer(qwen_path)
+    text = unit * (10 << 20)
+    assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
 def test_a_path_that_does_not_exist(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import json
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from string import Formatter
 from typing import Any
 
 from jinja2 import filters
@@ -193,6 +194,25 @@ def replace(text: Any, old: Any, new: Any, count: int | None = -1) -> str:
     growth = subject.count(gone) * max(0, len(come) - len(gone))
     check(len(subject) + growth <= MAX_VALUE_CHARS, "a text is too long")
     return subject.replace(gone, come, -1 if count is None else int(count))
+
+
+def format_text(pattern: str, *args: Any, **kwargs: Any) -> str:
+    """`str.format` with plain fields alone: {}, {0}, {name}."""
+    for hidden in ("_loop_vars", "_block_vars"):  # jinja's own
+        kwargs.pop(hidden, None)
+    size, automatic = len(pattern), 0
+    for _, name, spec, conversion in Formatter().parse(pattern):
+        if name is None:
+            continue
+        if spec or conversion or not (name == "" or name.isidentifier() or name.isdigit()):
+            raise SecurityError(f"the template uses a format field other than {{}}: {name!r}")
+        if name == "" or name.isdigit():
+            size += measure(args[int(name) if name else automatic])
+            automatic += 1
+        else:
+            size += measure(kwargs[name])
+        check(size <= MAX_VALUE_CHARS, "a text is too long")
+    return pattern.format(*args, **kwargs)
 
 
 def indent(text: Any, width: int | str = 4, first: bool = False, blank: bool = False) -> str:

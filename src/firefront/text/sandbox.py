@@ -8,6 +8,7 @@ caller's process, so hostile ones are rendered in a worker.
 
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import filters, nodes
@@ -39,6 +40,10 @@ _ATTRIBUTES: tuple[tuple[type, frozenset[str]], ...] = (
         ),
     ),
 )
+_BOUNDED_METHODS: dict[str, Callable[..., str]] = {
+    "replace": bounds.replace,
+    "join": bounds.join_parts,
+}
 _FILTERS = (
     "abs capitalize count d default dictsort e escape first float int items last length list lower "
     "map max min reject rejectattr reverse safe select selectattr sort title trim unique upper"
@@ -99,16 +104,20 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             return True
         return any(isinstance(obj, kind) and attr in names for kind, names in _ATTRIBUTES)
 
-    def wrap_str_format(self, value: Any) -> None:
-        return None  # str.format is not on the list: its result has no bound
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        if getattr(value, "__name__", "") != "format":
+            return None
+        pattern = getattr(value, "__self__", None)
+        return partial(bounds.format_text, pattern) if isinstance(pattern, str) else None
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: B902, N805
         bounds.spend(__context)
         owner, name = getattr(__obj, "__self__", None), getattr(__obj, "__name__", "")
-        if isinstance(owner, str) and name == "replace":
-            return bounds.replace(owner, *args, **kwargs)
-        if isinstance(owner, str) and name == "join":
-            return bounds.join_parts(owner, *args, **kwargs)
+        if isinstance(owner, str) and name in _BOUNDED_METHODS:
+            # jinja adds these for functions that ask for the context.
+            for hidden in ("_loop_vars", "_block_vars"):
+                kwargs.pop(hidden, None)
+            return _BOUNDED_METHODS[name](owner, *args, **kwargs)
         return super().call(__context, __obj, *args, **kwargs)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:

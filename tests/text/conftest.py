@@ -1,0 +1,28 @@
+"""Both real models' tokenizers beside transformers' reading of the same files, loaded once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import normalizers, pre_tokenizers
+
+from firefront.text.tokenizer import Tokenizer, load_tokenizer
+
+
+@pytest.fixture(scope="session", params=["starter", "qwen"])
+def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
+    """Our tokenizer, and the published one: transformers' GGUF reading with the two things it
+    loses put back (SmolLM's digit split, Qwen's NFC). Special tokens in text are plain text."""
+    from transformers import AutoTokenizer
+
+    path: Path = request.getfixturevalue(f"{request.param}_path")
+    oracle = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+    backend = oracle._tokenizer
+    if request.param == "starter":
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
+        )
+    else:
+        backend.normalizer = normalizers.NFC()
+    backend.encode_special_tokens = True
+    return load_tokenizer(path), oracle
