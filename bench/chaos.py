@@ -3,9 +3,9 @@
 python bench/chaos.py [--model starter] [--clients 64] [--seconds 60] [--kills 2]
 
 Starts `firefront serve`, learns what each prompt should answer (greedy) one by one, then lets the
-clients loose. A stream must be a prefix of what was learnt, whole unless its client left or it ended
-in an error frame after a kill. At the end no KV block may be in use. Prints JSON; exits 1 if anything
-was wrong.
+clients loose. A stream must be a prefix of what was learnt, and whole unless its client left or it
+ended in an error frame after a kill. At the end no KV block may be in use. Prints JSON; exits 1 if
+anything was wrong.
 """
 
 import argparse

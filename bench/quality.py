@@ -115,7 +115,8 @@ def llama_cpp(binary: Path, model: Path, text: Path, chunks: int) -> dict[str, f
     with tempfile.TemporaryDirectory() as folder:
         f32, base = Path(folder) / "f32.gguf", Path(folder) / "base.dat"
         write_f32(model, f32)
-        common = [str(binary), "-f", str(text), "-c", str(CHUNK), "--chunks", str(chunks), "-t", "2"]
+        common = [str(binary), "-f", str(text), "-t", "2"]
+        common += ["-c", str(CHUNK), "--chunks", str(chunks)]
         save = [*common, "-m", str(f32), "--kl-divergence-base", str(base)]
         subprocess.run([*save, "-ctk", "f32", "-ctv", "f32"], check=True, capture_output=True)
         compare = [*common, "-m", str(model), "--kl-divergence-base", str(base), "--kl-divergence"]

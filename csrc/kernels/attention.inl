@@ -23,7 +23,7 @@ static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot,
   if (shape.kv_f32)
     put(reinterpret_cast<float*>(base), [](float x) { return x; });
   else
-    put(reinterpret_cast<uint16_t*>(base), to_bf16);
+    put(reinterpret_cast<uint16_t*>(base), [](float x) { return to_bf16(x); });
 }
 
 // Row state of one item: m and l per row, then o[row][dim].

@@ -1,5 +1,5 @@
-"""Greedy tokens of a real model are the same alone, among 31 others, chunked, with the prefix cached
-and after preemption: the promise of batch invariance, end to end through the engine."""
+"""Greedy tokens of a real model are the same alone, among 31 others, chunked, with the prefix
+cached and after preemption: the promise of batch invariance, end to end through the engine."""
 
 from pathlib import Path
 
