@@ -25,26 +25,25 @@ static void norm_row(const float* row, int64_t n, const float* weight, float eps
 static void quantise_block(const float* x, const Activations& to, int64_t block_start, int width,
                            int b, int i, int64_t tile_blocks) {
   const f32 first = load(x), second = load(x + 16);
-  const float top = reduce_max(maximum(maximum(first, -first), maximum(second, -second)));
+  // The largest magnitude by its bits, so that NaN counts as largest and reaches the scale.
+  const float top = reduce_top(bits(first) & 0x7fffffff, bits(second) & 0x7fffffff);
   const float scale = top / 127.0f;
-  const float inverse = top > 1e-30f ? 127.0f / top : 0.0f;
-  int32_t q[32];
-  const i32 q0 = to_i32(round_even(first * set1(inverse)));
-  const i32 q1 = to_i32(round_even(second * set1(inverse)));
-  std::memcpy(q, &q0, 64);
-  std::memcpy(q + 16, &q1, 64);
-  int32_t sums[2] = {0, 0};
-  for (int k = 0; k < 32; ++k) sums[k / 16] += q[k];
-  int32_t* words = to.words + block_start * 8;
-  for (int j = 0; j < 8; ++j)
-    words[(b * 8 + j) * width + i] =
-        static_cast<int32_t>((q[4 * j] & 255) | (q[4 * j + 1] & 255) << 8 |
-                             (q[4 * j + 2] & 255) << 16 |
-                             static_cast<uint32_t>(q[4 * j + 3] & 255) << 24);
-  const int64_t at = block_start + b * width + i;
+  const f32 inverse = set1(top > 1e-30f ? 127.0f / top : 0.0f);
+  const f32 limit = set1(127.0f);
+  const i32 q[2] = {to_i32(round_even(minimum(maximum(first * inverse, -limit), limit))),
+                    to_i32(round_even(minimum(maximum(second * inverse, -limit), limit)))};
+  int32_t packed[8];
+  int32_t sums[2];
+  for (int half = 0; half < 2; ++half) {
+    store_low_bytes(packed + 4 * half, q[half]);
+    sums[half] = reduce_add(q[half]);
+  }
+  int32_t* words = to.words + (block_start + int64_t{b} * width) * 8 + i;
+  for (int j = 0; j < 8; ++j) words[j * width] = packed[j];
+  const int64_t at = block_start + int64_t{b} * width + i;
   to.scale[at] = scale;
   to.scaled_sum[at] = scale * static_cast<float>(sums[0] + sums[1]);
-  int32_t* minus = to.minus_sum + block_start * 2 + b * width + i;
+  int32_t* minus = to.minus_sum + block_start * 2 + int64_t{b} * width + i;
   minus[0] = -sums[0];
   minus[tile_blocks] = -sums[1];
 }

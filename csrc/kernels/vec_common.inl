@@ -21,23 +21,6 @@ FF_INLINE uint16_t to_bf16(float value) {
   return static_cast<uint16_t>((raw + 0x7fff + (raw >> 16 & 1)) >> 16);
 }
 
-// A fixed tree, so that every path adds in the same order.
-FF_INLINE float reduce_add(f32 value) {
-  float lanes[16];
-  store(lanes, value);
-  for (int step = 8; step >= 1; step /= 2)
-    for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
-  return lanes[0];
-}
-
-FF_INLINE float reduce_max(f32 value) {
-  float lanes[16];
-  store(lanes, value);
-  for (int step = 8; step >= 1; step /= 2)
-    for (int i = 0; i < step; ++i) lanes[i] = lanes[i] > lanes[i + step] ? lanes[i] : lanes[i + step];
-  return lanes[0];
-}
-
 // e^x to about 2 units in the last place; 0 below -87 (and for -inf), largest finite above 88.
 // Cody-Waite reduction by ln 2 in two parts, then the Taylor polynomial of degree 6 on
 // [-ln2/2, ln2/2] (relative error at most r^7/5040 = 1.2e-7).

@@ -66,3 +66,40 @@ FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
     acc += (i32)((w >> (8 * i)) & 255) * static_cast<int8_t>(activations >> (8 * i));
   return acc;
 }
+
+// A fixed tree, so that every path adds in the same order.
+FF_INLINE float reduce_add(f32 value) {
+  float lanes[16];
+  std::memcpy(lanes, &value, 64);
+  for (int step = 8; step >= 1; step /= 2)
+    for (int i = 0; i < step; ++i) lanes[i] += lanes[i + step];
+  return lanes[0];
+}
+
+FF_INLINE int32_t reduce_add(i32 value) {
+  int32_t sum = 0;
+  for (int i = 0; i < 16; ++i) sum += value[i];
+  return sum;
+}
+
+FF_INLINE float reduce_max(f32 value) {
+  float best = value[0];
+  for (int i = 1; i < 16; ++i) best = value[i] > best ? value[i] : best;
+  return best;
+}
+
+// The float whose bits are the largest of both.
+FF_INLINE float reduce_top(i32 a, i32 b) {
+  const i32 both = a > b ? a : b;
+  int32_t best = both[0];
+  for (int i = 1; i < 16; ++i) best = both[i] > best ? both[i] : best;
+  float same;
+  std::memcpy(&same, &best, 4);
+  return same;
+}
+
+// The low byte of each lane, 16 bytes.
+FF_INLINE void store_low_bytes(void* to, i32 value) {
+  uint8_t* bytes = static_cast<uint8_t*>(to);
+  for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(value[i]);
+}

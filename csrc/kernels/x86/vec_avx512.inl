@@ -46,3 +46,15 @@ FF_INLINE u8x64 shift_left(u8x64 value) {
 FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
   return (i32)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)weights, _mm512_set1_epi32(activations));
 }
+FF_INLINE float reduce_add(f32 value) { return _mm512_reduce_add_ps(value); }
+FF_INLINE int32_t reduce_add(i32 value) { return _mm512_reduce_add_epi32((__m512i)value); }
+FF_INLINE float reduce_max(f32 value) { return _mm512_reduce_max_ps(value); }
+// The float whose bits are the largest of both.
+FF_INLINE float reduce_top(i32 a, i32 b) {
+  const int best = _mm512_reduce_max_epi32(_mm512_max_epi32((__m512i)a, (__m512i)b));
+  return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(best)));
+}
+// The low byte of each lane, 16 bytes.
+FF_INLINE void store_low_bytes(void* to, i32 value) {
+  _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)value));
+}

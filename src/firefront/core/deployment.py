@@ -1,7 +1,7 @@
-"""The deployment: everything that says how one model is run. The optimizer writes it, `serve` runs it.
+"""The deployment: all that says how one model is run. The optimizer writes it, `serve` runs it.
 
 `serve`'s flags are exactly these fields; flag > environment (FIREFRONT_*) > file. Unknown keys are
-errors. A field is hot (changes while running), warm (restarts the replica) or cold (repacks weights).
+errors. A field is hot (changes while running), warm (restarts the replica) or cold (repacks).
 """
 
 import os

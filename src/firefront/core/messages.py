@@ -1,7 +1,7 @@
 """Messages between gateway and replica: a versioned tagged union over a unix socket.
 
-A frame is a 4-byte little-endian length and msgpack. No pickle, nothing longer than MAX_FRAME_BYTES.
-Every reply echoes `request_id` and `generation`, so that an answer can never reach a foreign stream.
+A frame is a 4-byte little-endian length and msgpack, at most MAX_FRAME_BYTES long; never pickle.
+Every reply echoes `request_id` and `generation`, so that no answer can reach a foreign stream.
 """
 
 import msgspec

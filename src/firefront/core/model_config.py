@@ -10,7 +10,7 @@ import msgspec
 class RopeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Rotary embedding: `theta` base; `factors` divide each of the head_dim/2 frequencies.
 
-    `factors` is None for plain rope. Linear scaling and Llama 3's scaling are both given as factors.
+    `factors` is None for plain rope. Linear scaling and Llama 3's are both given as factors.
     """
 
     theta: float = 10000.0

@@ -21,7 +21,8 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How to choose tokens and when to stop. `temperature=0` is greedy; `top_k<=0` means all.
 
     `max_tokens=None` means up to the end of the context. `logprobs=k` returns the chosen token's
-    log-probability and the k likeliest; `prompt_logprobs` likewise for each prompt token but the first.
+    log-probability and the k likeliest; `prompt_logprobs` likewise for each prompt token but the
+    first.
     """
 
     n: int = 1
@@ -63,7 +64,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             if value is not None:
                 _within(name, value, 0, MAX_LOGPROBS)
         if len(self.stop) > MAX_STOP:
-            raise RequestError(f"stop: at most {MAX_STOP} strings, got {len(self.stop)}", param="stop")
+            raise RequestError(
+                f"stop: at most {MAX_STOP} strings, got {len(self.stop)}", param="stop"
+            )
         for text in self.stop:
             if not text or len(text.encode("utf-8", "surrogatepass")) > MAX_STOP_BYTES:
                 raise RequestError(
@@ -82,4 +85,6 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
-        raise RequestError(f"{name}: must be between {low:g} and {high:g}, got {value!r}", param=name)
+        raise RequestError(
+            f"{name}: must be between {low:g} and {high:g}, got {value!r}", param=name
+        )
