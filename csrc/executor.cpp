@@ -244,7 +244,8 @@ void Executor::check(const StepView& v) const {
   require(v.cu_seqlens[0] == 0 && v.cu_seqlens[v.num_sequences] == v.num_tokens, "cu_seqlens");
   const int64_t slots = sizes_.num_blocks * kKvBlock;
   for (int s = 0; s < v.num_sequences; ++s) {
-    require(v.cu_seqlens[s] < v.cu_seqlens[s + 1], "cu_seqlens: must rise");
+    require(v.cu_seqlens[s] < v.cu_seqlens[s + 1] && v.cu_seqlens[s + 1] <= v.num_tokens,
+            "cu_seqlens: must rise to the number of tokens");
     const int64_t blocks = (int64_t{v.seq_lens[s]} + kKvBlock - 1) / kKvBlock;
     require(v.seq_lens[s] >= 1 && v.seq_lens[s] <= sizes_.max_model_len && blocks <= v.max_blocks,
             "seq_lens: longer than the context or its block table");
