@@ -154,10 +154,11 @@ void Executor::finish(const Sizes& sizes) {
   require(ops_.back().weights[0]->rows == sizes.vocab_size, "vocab_size");
   const int64_t element = sizes.kv_f32 ? 4 : 2;
   const int64_t head_bytes = int64_t{2} * kKvBlock * sizes.head_dim * element;
-  const int64_t layer_bytes = head_bytes * sizes.num_kv_heads * sizes.num_blocks;
-  kv_ = Arena(layer_bytes * sizes.num_layers);
+  const int64_t layer_bytes = head_bytes * sizes.num_kv_heads;
+  const int64_t block_bytes = layer_bytes * sizes.num_layers;
+  kv_ = Arena(block_bytes * sizes.num_blocks);
   for (int i = 0; i < sizes.num_layers; ++i)
-    layers_.push_back({kv_.data() + i * layer_bytes, head_bytes});
+    layers_.push_back({kv_.data() + i * layer_bytes, head_bytes, block_bytes});
 
   const int64_t blocks = max_cols_ / kBlock, vocab = (sizes.vocab_size + 15) / 16 * 16;
   const int64_t tokens = std::max(sizes.max_tokens, kHeadRows);

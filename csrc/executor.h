@@ -101,7 +101,7 @@ class Executor {
   void gate_up(Op& op, int thread);
   void head(Op& op, int thread);
   const Activations& prepare(const Op& op, int thread, int count, const int32_t* row_ids);
-  void shrink(const Op& op, int thread, int index, int64_t token, const float* x);
+  void shrink(const Op& op, int index, int64_t token, const float* x);
   void add_delta(const Op& op, int part, int64_t unit, int width, int64_t stride, float* out) const;
   Activations activations(uint8_t* base, int count, int64_t cols) const;
   float* value(int64_t offset) const { return reinterpret_cast<float*>(arena_.data() + offset); }

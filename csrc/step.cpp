@@ -70,24 +70,32 @@ const Activations& Executor::prepare(const Op& op, int thread, int count, const 
   const bool replicate = count <= kReplicate;
   Activations& to = replicate ? own_[thread] : shared_;
   const int threads = replicate ? 1 : threads_.count(), me = replicate ? 0 : thread;
-  if (replicate)
-    to = activations(own_input_[thread], count, cols);
-  else if (thread == 0)
-    shared_ = activations(shared_input_, count, cols);
-  const Activations target = replicate ? to : activations(shared_input_, count, cols);
-  for (int i = count * me / threads; i < count * (me + 1) / threads; ++i) {
+  const Activations target =
+      activations(replicate ? own_input_[thread] : shared_input_, count, cols);
+  if (replicate || thread == 0) to = target;
+  // Whole tiles a thread, or all tokens and a share of the columns: a cache line has one writer.
+  const bool by_tile = target.num_tiles >= 2 * threads;
+  const int parts = by_tile ? threads : 1, columns = by_tile ? 1 : threads;
+  const int tile_first = target.num_tiles * (by_tile ? me : 0) / parts;
+  const int tile_last = target.num_tiles * (by_tile ? me + 1 : 1) / parts;
+  const int first = target.num_blocks * (by_tile ? 0 : me) / columns;
+  const int last = target.num_blocks * (by_tile ? 1 : me + 1) / columns;
+  const bool adapters = op.has_adapters && view_->adapter_ids && op.spec.kind != OpKind::Head;
+  const int begin = target.start(tile_first);
+  const int end = tile_last == target.num_tiles ? count : target.start(tile_last);
+  for (int i = begin; i < end; ++i) {
     const int64_t token = row_ids ? row_ids[i] : i;
     kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, op.quantise,
-                      op.keep_values, target, i, scratch_[thread].row);
-    if (op.has_adapters && view_->adapter_ids && op.spec.kind != OpKind::Head)
-      if (!replicate || thread == 0) shrink(op, thread, i, token, scratch_[thread].row);
+                      op.keep_values, target, i, first, last, scratch_[thread].row);
+    if (adapters && first == 0 && (!replicate || thread == 0))
+      shrink(op, i, token, scratch_[thread].row);
   }
-  if (!replicate || (op.has_adapters && view_->adapter_ids)) threads_.barrier(thread);
+  if (!replicate || adapters) threads_.barrier(thread);
   return to;
 }
 
 // u = A x for each part of the token's adapter.
-void Executor::shrink(const Op& op, int, int index, int64_t token, const float* x) {
+void Executor::shrink(const Op& op, int index, int64_t token, const float* x) {
   const int32_t id = view_->adapter_ids[token];
   if (id < 0) return;
   const auto& parts = adapters_[id]->by_op[&op - ops_.data()];
@@ -168,7 +176,8 @@ void Executor::qkv(Op& op, int thread) {
         kernels_.rope_head(row, dim, cos_sin_ + int64_t{t} * dim);
       }
       if (part == 0)
-        std::memcpy(q + t * q_width + head * dim, row, sizeof(float) * dim);
+        kernels_.store_rows(row, panels, kPanelRows, nullptr, nullptr, kPanelRows,
+                            q + t * q_width + head * dim);
       else
         kernels_.store_kv(layers_[spec.layer], shape, view_->slot_mapping[t],
                           static_cast<int>(head), part == 2, row);
@@ -262,16 +271,8 @@ void Executor::linear(Op& op, int thread) {
     const int64_t first = unit * kPanelRows;
     add_delta(op, 0, first, kPanelRows, kPanelRows, scratch.out);
     const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - first));
-    for (int t = 0; t < tokens; ++t) {
-      const float* from = scratch.out + int64_t{t} * kPanelRows;
-      const int64_t at = t * weight.rows + first;
-      for (int r = 0; r < rows; ++r) {
-        float y = from[r];
-        if (op.bias) y += op.bias[first + r];
-        if (residual) y += residual[at + r];
-        out[at + r] = y;
-      }
-    }
+    kernels_.store_rows(scratch.out, tokens, rows, op.bias ? op.bias + first : nullptr,
+                        residual ? residual + first : nullptr, weight.rows, out + first);
   });
 }
 
@@ -290,9 +291,8 @@ void Executor::gate_up(Op& op, int thread) {
     add_delta(op, 0, first, kPanelRows, kPanelRows, gate);
     add_delta(op, 1, first, kPanelRows, kPanelRows, up);
     kernels_.silu_mul(gate, up, int64_t{tokens} * kPanelRows, gate);
-    const int64_t rows = std::min<int64_t>(kPanelRows, width - first);
-    for (int t = 0; t < tokens; ++t)
-      std::memcpy(out + t * width + first, gate + int64_t{t} * kPanelRows, sizeof(float) * rows);
+    const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, width - first));
+    kernels_.store_rows(gate, tokens, rows, nullptr, nullptr, width, out + first);
   });
 }
 
@@ -304,9 +304,8 @@ void Executor::head(Op& op, int thread) {
     const Activations& input = prepare(op, thread, rows, view_->logit_rows + first);
     head_splits_[first / kHeadRows]->each(thread, [&](int64_t unit) {
       kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, scratch.out);
-      for (int r = 0; r < rows; ++r)
-        std::memcpy(logits_ + r * logits_stride_ + unit * kPanelRows, scratch.out + r * kPanelRows,
-                    sizeof(float) * kPanelRows);
+      kernels_.store_rows(scratch.out, rows, kPanelRows, nullptr, nullptr, logits_stride_,
+                          logits_ + unit * kPanelRows);
     });
     threads_.barrier(thread);
     for (int r = thread; r < rows; r += threads) {

@@ -14,7 +14,7 @@ FF_INLINE f32 load_kv(const uint8_t* from, int64_t index) {
 static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
                      bool is_value, const float* row) {
   const int64_t block = slot / kKvBlock, at = slot % kKvBlock;
-  uint8_t* base = layer.data + (block * shape.num_kv_heads + kv_head) * layer.head_bytes;
+  uint8_t* base = layer.head(block, kv_head);
   const int dim = shape.head_dim;
   auto put = [&](auto* to, auto convert) {
     for (int d = 0; d < dim; ++d)
@@ -192,8 +192,7 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
       const int num_keys = end - tile < kKvTile ? end - tile : kKvTile;
       const uint8_t* blocks[kKvTile / kKvBlock];
       for (int b = 0; b * kKvBlock < num_keys; ++b) {
-        const int64_t block = block_table[tile / kKvBlock + b];
-        blocks[b] = layer.data + (block * shape.num_kv_heads + item.kv_head) * layer.head_bytes;
+        blocks[b] = layer.head(block_table[tile / kKvBlock + b], item.kv_head);
       }
       for (int r = 0; r < rows;) {
         const RowState state{chunk_m + r, chunk_l + r, chunk_o + r * dim};

@@ -57,11 +57,15 @@ struct AttnShape {
   int64_t q_stride;  // floats between tokens in q and in out
 };
 
-// Per layer: block b, kv head h at data + (b * num_kv_heads + h) * head_bytes; keys [dim][16 tokens],
-// then values [16 tokens][dim], bfloat16 or float32.
+// One layer of the cache: keys [dim][16 tokens], then values [16 tokens][dim], bfloat16 or float32.
+// All layers of a block lie together, so that memory is touched only as blocks come into use.
 struct KvLayer {
   uint8_t* data;
-  int64_t head_bytes;
+  int64_t head_bytes, block_bytes;
+
+  uint8_t* head(int64_t block, int kv_head) const {
+    return data + block * block_bytes + kv_head * head_bytes;
+  }
 };
 
 struct SampleRow {
@@ -89,14 +93,21 @@ struct Kernels {
   const char* name;
   int tile;  // widest tile of tokens
 
-  // Writes token `index` of the packed input from a float32 row: optional norm, then quantisation
-  // into words (quantise) and or plain copies (keep_values).
+  // Writes blocks [first, last) of token `index` of the packed input from a float32 row: optional
+  // norm, then quantisation into words (quantise) and or plain copies (keep_values). The whole
+  // normalised row is left in scratch_row.
   void (*pack_row)(const float* row, int64_t cols, const float* norm, float eps, bool quantise,
-                   bool keep_values, const Activations& to, int index, float* scratch_row);
+                   bool keep_values, const Activations& to, int index, int first, int last,
+                   float* scratch_row);
 
   // out[token * 16 + row] = panel times every token of the input.
   void (*panel)(const Matrix& weights, int64_t panel, const Activations& input, bool f32_input,
                 const Scratch& scratch, float* out);
+
+  // A panel's results to rows [first, first + rows) of each token: out = from (+ bias) (+ residual).
+  // `stride` floats between tokens of out and residual; bias may be null, residual too.
+  void (*store_rows)(const float* from, int num_tokens, int rows, const float* bias,
+                     const float* residual, int64_t stride, float* out);
 
   // One row of a matrix as floats (embedding lookup).
   void (*unpack_row)(const Matrix& weights, int64_t row, float* out);

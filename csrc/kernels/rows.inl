@@ -49,7 +49,8 @@ static void quantise_block(const float* x, const Activations& to, int64_t block_
 }
 
 static void pack_row(const float* row, int64_t cols, const float* norm, float eps, bool quantise,
-                     bool keep_values, const Activations& to, int index, float* scratch_row) {
+                     bool keep_values, const Activations& to, int index, int first, int last,
+                     float* scratch_row) {
   int tile = 0;
   while (to.start(tile) + to.width(tile) <= index) ++tile;
   const int width = to.width(tile), i = index - to.start(tile);
@@ -61,11 +62,12 @@ static void pack_row(const float* row, int64_t cols, const float* norm, float ep
     std::memcpy(x, row, sizeof(float) * cols);
   for (int64_t k = cols; k < nb * kBlock; ++k) x[k] = 0.0f;
   if (quantise)
-    for (int b = 0; b < nb; ++b)
+    for (int b = first; b < last; ++b)
       quantise_block(x + b * kBlock, to, block_start, width, b, i, nb * width);
   if (keep_values) {
     float* values = to.values + block_start * kBlock;
-    for (int64_t k = 0; k < nb * kBlock; ++k) values[k * width + i] = x[k];
+    for (int64_t k = int64_t{first} * kBlock; k < int64_t{last} * kBlock; ++k)
+      values[k * width + i] = x[k];
   }
 }
 
@@ -81,10 +83,37 @@ static void norm_head(float* head, int head_dim, const float* weight, float eps)
   norm_row(head, head_dim, weight, eps, head);
 }
 
+static void store_rows(const float* from, int num_tokens, int rows, const float* bias,
+                       const float* residual, int64_t stride, float* out) {
+  if (rows < kPanelRows) {
+    for (int t = 0; t < num_tokens; ++t)
+      for (int r = 0; r < rows; ++r) {
+        float y = from[t * kPanelRows + r];
+        if (bias) y += bias[r];
+        if (residual) y += residual[t * stride + r];
+        out[t * stride + r] = y;
+      }
+    return;
+  }
+  for (int t = 0; t < num_tokens; ++t) {
+    f32 y = load(from + t * kPanelRows);
+    if (bias) y = y + load(bias);
+    if (residual) y = y + load(residual + t * stride);
+    store(out + t * stride, y);
+  }
+}
+
 // Half-split rotary embedding; cos_sin holds head_dim / 2 cosines, then as many sines.
 static void rope_head(float* head, int head_dim, const float* cos_sin) {
   const int half = head_dim / 2;
-  for (int i = 0; i < half; ++i) {
+  int i = 0;
+  for (; i + 16 <= half; i += 16) {
+    const f32 a = load(head + i), b = load(head + i + half);
+    const f32 c = load(cos_sin + i), s = load(cos_sin + i + half);
+    store(head + i, a * c - b * s);
+    store(head + i + half, b * c + a * s);
+  }
+  for (; i < half; ++i) {
     const float a = head[i], b = head[i + half];
     const float c = cos_sin[i], s = cos_sin[i + half];
     head[i] = a * c - b * s;

@@ -12,7 +12,7 @@ namespace ff::avx512 {
 
 constexpr const char* kName = "avx512-vnni";
 constexpr int kTile = 12;         // accumulators that fit the registers
-constexpr int kDirectTiles = 1;   // up to so many tiles unpack in registers, more through scratch
+constexpr int kDirectTiles = 3;   // up to so many tiles unpack in registers, more through scratch
 
 #include "../vec_basic.inl"
 #include "vec_avx512.inl"
