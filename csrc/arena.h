@@ -19,7 +19,8 @@ class Arena {
       return;
     }
     reserved_ = bytes_ + kHuge;
-    void* base = mmap(nullptr, reserved_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void* base =
+        mmap(nullptr, reserved_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) throw std::bad_alloc();
     base_ = static_cast<uint8_t*>(base);
     auto address = reinterpret_cast<uintptr_t>(base_);

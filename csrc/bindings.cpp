@@ -1,5 +1,5 @@
-// The only file that knows Python: arrays in, arrays out, the interpreter lock released while a step
-// runs. Every size is checked here or in Executor::check; nothing aborts.
+// The only file that knows Python: arrays in, arrays out, the interpreter lock released while a
+// step runs. Every size is checked here or in Executor::check; nothing aborts.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/string.h>
@@ -77,11 +77,11 @@ void add_op(ff::Executor& executor, const std::string& kind, nb::dict d) {
     for (auto [field, to] : offsets)
       if (name == field) *to = nb::cast<int64_t>(item), known = true;
     const std::pair<const char*, int*> ints[] = {
-        {"norm", &spec.norm},           {"bias", &spec.bias},
-        {"q_norm", &spec.q_norm},       {"k_norm", &spec.k_norm},
-        {"inv_freq", &spec.inv_freq},   {"layer", &spec.layer},
-        {"window", &spec.window},       {"num_q_heads", &spec.num_q_heads},
-        {"head_dim", &spec.head_dim},   {"num_kv_heads", &spec.num_kv_heads}};
+        {"norm", &spec.norm},         {"bias", &spec.bias},
+        {"q_norm", &spec.q_norm},     {"k_norm", &spec.k_norm},
+        {"inv_freq", &spec.inv_freq}, {"layer", &spec.layer},
+        {"window", &spec.window},     {"num_q_heads", &spec.num_q_heads},
+        {"head_dim", &spec.head_dim}, {"num_kv_heads", &spec.num_kv_heads}};
     for (auto [field, to] : ints)
       if (name == field) *to = nb::cast<int>(item), known = true;
     const std::pair<const char*, float*> floats[] = {
@@ -97,11 +97,11 @@ int add_vector(ff::Executor& executor, Floats values) {
   return executor.add_vector(std::vector<float>(values.data(), values.data() + values.size()));
 }
 
-void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapping, Ints cu_seqlens,
-          Ints seq_lens, Ints2 block_tables, Ints logit_rows, nb::object adapter_ids, Bytes rows,
-          Ints history, Ints bias_ids, Floats bias_values, Words2 masks, OutInts tokens,
-          OutFloats logprobs, OutInts ranks, OutInts2 top_ids, OutFloats2 top_logprobs,
-          MutableBytes bad, nb::object logits) {
+void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapping,
+          Ints cu_seqlens, Ints seq_lens, Ints2 block_tables, Ints logit_rows,
+          nb::object adapter_ids, Bytes rows, Ints history, Ints bias_ids, Floats bias_values,
+          Words2 masks, OutInts tokens, OutFloats logprobs, OutInts ranks, OutInts2 top_ids,
+          OutFloats2 top_logprobs, MutableBytes bad, nb::object logits) {
   ff::StepView v{};
   v.num_tokens = static_cast<int>(token_ids.size());
   v.num_sequences = static_cast<int>(seq_lens.size());
@@ -146,9 +146,9 @@ void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapp
   OutFloats2 logits_out;
   if (!logits.is_none()) {
     logits_out = nb::cast<OutFloats2>(logits);
-    require(logits_out.shape(0) == R &&
-                static_cast<int>(logits_out.shape(1)) == executor.vocab_size(),
-            "logits: R x V");
+    require(
+        logits_out.shape(0) == R && static_cast<int>(logits_out.shape(1)) == executor.vocab_size(),
+        "logits: R x V");
     v.logits = logits_out.data();
   }
   nb::gil_scoped_release release;
@@ -175,8 +175,7 @@ NB_MODULE(_native, m) {
           },
           "threads"_a, "isa"_a = "", "f32_activations"_a = false)
       .def("reserve_weights", &ff::Executor::reserve_weights, "bytes"_a)
-      .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a,
-           "row_order"_a.none())
+      .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a, "row_order"_a.none())
       .def("add_vector", &add_vector, "values"_a)
       .def("add_op", &add_op, "kind"_a, "attrs"_a)
       .def(

@@ -148,7 +148,8 @@ void Executor::finish(const Sizes& sizes) {
   for (const Op& op : ops_) {
     layers = std::max<int64_t>(layers, op.spec.layer + 1);
     if (op.spec.kind == OpKind::Qkv) widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
-    if (op.spec.kind == OpKind::GateUp) widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
+    if (op.spec.kind == OpKind::GateUp)
+      widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
   }
   require(layers <= sizes.num_layers, "attention: layer out of range");
   require(ops_.back().weights[0]->rows == sizes.vocab_size, "vocab_size");

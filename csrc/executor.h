@@ -124,10 +124,10 @@ class Executor {
   std::vector<Activations> own_;
   uint8_t* shared_input_ = nullptr;
   Activations shared_;
-  float* cos_sin_ = nullptr;   // T x head_dim
-  float* logits_ = nullptr;    // kHeadRows x padded vocabulary
+  float* cos_sin_ = nullptr;  // T x head_dim
+  float* logits_ = nullptr;   // kHeadRows x padded vocabulary
   int64_t logits_stride_ = 0;
-  float* shrunk_ = nullptr;    // T x kMaxParts x kMaxRank
+  float* shrunk_ = nullptr;  // T x kMaxParts x kMaxRank
 
   const StepView* view_ = nullptr;
   std::vector<AttnItem> items_;

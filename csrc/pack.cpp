@@ -176,14 +176,22 @@ using PackBlock = void (*)(const uint8_t*, const Slot&);
 
 PackBlock packer(Scheme scheme) {
   switch (scheme) {
-    case Scheme::Q4_0: return pack_q4_0;
-    case Scheme::Q4_1: return pack_q4_1;
-    case Scheme::Q5_0: return pack_q5_0;
-    case Scheme::Q8_0: return pack_q8_0;
-    case Scheme::Q4_K: return pack_q4_k;
-    case Scheme::Q5_K: return pack_q5_k;
-    case Scheme::Q6_K: return pack_q6_k;
-    default: return nullptr;
+    case Scheme::Q4_0:
+      return pack_q4_0;
+    case Scheme::Q4_1:
+      return pack_q4_1;
+    case Scheme::Q5_0:
+      return pack_q5_0;
+    case Scheme::Q8_0:
+      return pack_q8_0;
+    case Scheme::Q4_K:
+      return pack_q4_k;
+    case Scheme::Q5_K:
+      return pack_q5_k;
+    case Scheme::Q6_K:
+      return pack_q6_k;
+    default:
+      return nullptr;
   }
 }
 

@@ -20,11 +20,11 @@ enum class Scheme : int { F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q8_0, Q4_K, Q5_K, Q6
 
 struct SchemeInfo {
   const char* name;
-  int file_block;        // elements in a block of the file format
-  int file_bytes;        // bytes of that block
-  int group;             // panel blocks that share a header
-  int group_bytes;       // bytes of such a group in a panel
-  bool is_float;         // stored as floats: activations are not quantised
+  int file_block;   // elements in a block of the file format
+  int file_bytes;   // bytes of that block
+  int group;        // panel blocks that share a header
+  int group_bytes;  // bytes of such a group in a panel
+  bool is_float;    // stored as floats: activations are not quantised
 };
 
 inline constexpr SchemeInfo kSchemes[] = {

@@ -8,7 +8,7 @@
 namespace ff {
 namespace {
 
-constexpr int kReplicate = 2;  // batches up to this size are packed by every thread for itself
+constexpr int kReplicate = 2;    // batches up to this size are packed by every thread for itself
 constexpr int kSplitTokens = 4;  // sequences with so few new tokens split their keys over threads
 
 }  // namespace
@@ -29,12 +29,24 @@ void Executor::step(const StepView& view) {
 void Executor::run(int thread) {
   for (Op& op : ops_) {
     switch (op.spec.kind) {
-      case OpKind::Embed: embed(op, thread); break;
-      case OpKind::Qkv: qkv(op, thread); break;
-      case OpKind::Attention: attention(op, thread); break;
-      case OpKind::Linear: linear(op, thread); break;
-      case OpKind::GateUp: gate_up(op, thread); break;
-      case OpKind::Head: head(op, thread); break;
+      case OpKind::Embed:
+        embed(op, thread);
+        break;
+      case OpKind::Qkv:
+        qkv(op, thread);
+        break;
+      case OpKind::Attention:
+        attention(op, thread);
+        break;
+      case OpKind::Linear:
+        linear(op, thread);
+        break;
+      case OpKind::GateUp:
+        gate_up(op, thread);
+        break;
+      case OpKind::Head:
+        head(op, thread);
+        break;
     }
     threads_.barrier(thread);
   }
@@ -205,8 +217,7 @@ void Executor::plan_attention(const StepView& view) {
         item.kv_head = h;
         item.token = t;
         int keys = 0;
-        for (int i = 0; i < item.num_tokens; ++i)
-          keys = std::max(keys, view.positions[t + i] + 1);
+        for (int i = 0; i < item.num_tokens; ++i) keys = std::max(keys, view.positions[t + i] + 1);
         const int chunks = (keys + kKvChunk - 1) / kKvChunk;
         item.num_chunks = chunks;
         if (chunks == 1 || end - begin > kSplitTokens) {
@@ -311,10 +322,10 @@ void Executor::head(Op& op, int thread) {
     for (int r = thread; r < rows; r += threads) {
       const int row = first + r;
       const float* logits = logits_ + r * logits_stride_;
-      const Sampled chosen = kernels_.sample(
-          view_->rows[row], view_->sample, logits, vocab, scratch,
-          view_->top_ids + int64_t{row} * view_->top_stride,
-          view_->top_logprobs + int64_t{row} * view_->top_stride);
+      const Sampled chosen =
+          kernels_.sample(view_->rows[row], view_->sample, logits, vocab, scratch,
+                          view_->top_ids + int64_t{row} * view_->top_stride,
+                          view_->top_logprobs + int64_t{row} * view_->top_stride);
       view_->tokens[row] = chosen.token;
       view_->ranks[row] = chosen.rank;
       view_->logprobs[row] = chosen.logprob;

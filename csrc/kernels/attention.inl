@@ -1,8 +1,8 @@
 // Attention over the paged KV cache. Included inside an ISA's namespace.
 //
-// The rows of an item are (token, query head of the group) pairs, all sharing one KV head. Keys come
-// in tiles of 64 at absolute multiples with one softmax update each, and in chunks of 256 whose
-// results (m, l, o) are merged in order; a row therefore sees the same sequence of operations
+// The rows of an item are (token, query head of the group) pairs, all sharing one KV head. Keys
+// come in tiles of 64 at absolute multiples with one softmax update each, and in chunks of 256
+// whose results (m, l, o) are merged in order; a row therefore sees the same sequence of operations
 // whatever else is in the item, however the item is split.
 
 template <bool F32>
@@ -67,8 +67,7 @@ static void add_values(const float* p, const float* rescale, int dim, int num_ke
     f32 acc[R][W];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
-      for (int w = 0; w < W; ++w)
-        acc[r][w] = load(o + r * dim + first + 16 * w) * set1(rescale[r]);
+      for (int w = 0; w < W; ++w) acc[r][w] = load(o + r * dim + first + 16 * w) * set1(rescale[r]);
     for (int key = 0; key < num_keys; ++key) {
       const uint8_t* block = blocks[key / kKvBlock];
       const int64_t at = int64_t{kKvBlock + key % kKvBlock} * dim + first;
@@ -167,17 +166,18 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
                         const float* q, const int32_t* positions, const int32_t* block_table,
                         float* out, float* partials, const Scratch& scratch) {
   const int dim = shape.head_dim, rows = item.num_tokens * shape.group;
-  float* scaled = scratch.attn;                       // q, scaled
-  float* total = scaled + kAttnRows * dim;            // merged o
+  float* scaled = scratch.attn;             // q, scaled
+  float* total = scaled + kAttnRows * dim;  // merged o
   float* chunk_o = total + kAttnRows * dim;
   float total_m[kAttnRows], total_l[kAttnRows], chunk_m[kAttnRows], chunk_l[kAttnRows];
   int low[kAttnRows], high[kAttnRows];
   int last = 0, first = INT32_MAX;
   for (int r = 0; r < rows; ++r) {
     const int token = item.token + r / shape.group;
-    const float* from = q + token * shape.q_stride +
-                        int64_t{item.kv_head * shape.group + r % shape.group} * dim;
-    for (int d = 0; d < dim; d += 16) store(scaled + r * dim + d, load(from + d) * set1(shape.scale));
+    const float* from =
+        q + token * shape.q_stride + int64_t{item.kv_head * shape.group + r % shape.group} * dim;
+    for (int d = 0; d < dim; d += 16)
+      store(scaled + r * dim + d, load(from + d) * set1(shape.scale));
     high[r] = positions[token] + 1;
     low[r] = shape.window && high[r] > shape.window ? high[r] - shape.window : 0;
     last = high[r] > last ? high[r] : last;
@@ -202,12 +202,18 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
           r += count();
         };
         const int left = rows - r;
-        if (left >= 8) run(std::integral_constant<int, 8>{});
-        else if (left >= 6) run(std::integral_constant<int, 6>{});
-        else if (left >= 4) run(std::integral_constant<int, 4>{});
-        else if (left == 3) run(std::integral_constant<int, 3>{});
-        else if (left == 2) run(std::integral_constant<int, 2>{});
-        else run(std::integral_constant<int, 1>{});
+        if (left >= 8)
+          run(std::integral_constant<int, 8>{});
+        else if (left >= 6)
+          run(std::integral_constant<int, 6>{});
+        else if (left >= 4)
+          run(std::integral_constant<int, 4>{});
+        else if (left == 3)
+          run(std::integral_constant<int, 3>{});
+        else if (left == 2)
+          run(std::integral_constant<int, 2>{});
+        else
+          run(std::integral_constant<int, 1>{});
       }
     }
     for (int r = 0; r < rows; ++r) {

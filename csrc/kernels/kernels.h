@@ -12,11 +12,11 @@ namespace ff {
 // input as float32, [column][token] in a tile, for float weights and for f32 activations.
 struct Activations {
   int num_tokens = 0, num_tiles = 0, num_blocks = 0;
-  int32_t* words = nullptr;   // T * K / 4
-  float* scale = nullptr;     // T * K / 32
+  int32_t* words = nullptr;  // T * K / 4
+  float* scale = nullptr;    // T * K / 32
   float* scaled_sum = nullptr;
   int32_t* minus_sum = nullptr;  // 2 * T * K / 32: all first halves of a tile, then all second
-  float* values = nullptr;    // T * K
+  float* values = nullptr;       // T * K
 
   int start(int tile) const {
     const int narrow = num_tokens / num_tiles, wider = num_tokens % num_tiles;
@@ -27,15 +27,15 @@ struct Activations {
 
 // A thread's own memory.
 struct Scratch {
-  float* row;          // K floats: one normalised input row
-  uint8_t* weights;    // K * 16 unpacked bytes (or a block of floats)
-  float* scales;       // K / 32 * 3 * 16 floats
-  float* out;          // T * widest unit: results of one unit
-  float* scores;       // attention: kAttnRows * kKvTile
-  float* attn;         // attention: kAttnRows * 3 * head_dim
-  float* sample;       // vocabulary
-  int32_t* counts;     // vocabulary, zero between calls
-  int32_t* candidates; // vocabulary
+  float* row;           // K floats: one normalised input row
+  uint8_t* weights;     // K * 16 unpacked bytes (or a block of floats)
+  float* scales;        // K / 32 * 3 * 16 floats
+  float* out;           // T * widest unit: results of one unit
+  float* scores;        // attention: kAttnRows * kKvTile
+  float* attn;          // attention: kAttnRows * 3 * head_dim
+  float* sample;        // vocabulary
+  int32_t* counts;      // vocabulary, zero between calls
+  int32_t* candidates;  // vocabulary
 };
 
 constexpr int kAttnRows = 16;  // query rows (tokens x heads of a KV group) of a work item
@@ -51,7 +51,7 @@ struct AttnItem {
 
 struct AttnShape {
   int num_q_heads, num_kv_heads, head_dim, group;
-  int window;   // 0: none
+  int window;  // 0: none
   float scale;
   bool kv_f32;
   int64_t q_stride;  // floats between tokens in q and in out
@@ -104,8 +104,8 @@ struct Kernels {
   void (*panel)(const Matrix& weights, int64_t panel, const Activations& input, bool f32_input,
                 const Scratch& scratch, float* out);
 
-  // A panel's results to rows [first, first + rows) of each token: out = from (+ bias) (+ residual).
-  // `stride` floats between tokens of out and residual; bias may be null, residual too.
+  // A panel's results to rows [first, first + rows) of each token: out = from (+ bias) (+
+  // residual). `stride` floats between tokens of out and residual; bias may be null, residual too.
   void (*store_rows)(const float* from, int num_tokens, int rows, const float* bias,
                      const float* residual, int64_t stride, float* out);
 
@@ -124,9 +124,9 @@ struct Kernels {
                    bool is_value, const float* row);
 
   // Attends for an item. `positions[token]`; result to out, or to partials when the item is split.
-  void (*attend)(const AttnItem& item, const AttnShape& shape, const KvLayer& layer,
-                 const float* q, const int32_t* positions, const int32_t* block_table, float* out,
-                 float* partials, const Scratch& scratch);
+  void (*attend)(const AttnItem& item, const AttnShape& shape, const KvLayer& layer, const float* q,
+                 const int32_t* positions, const int32_t* block_table, float* out, float* partials,
+                 const Scratch& scratch);
   void (*merge)(const AttnItem& item, const AttnShape& shape, float* partials, float* out);
 
   Sampled (*sample)(const SampleRow& row, const SampleInputs& inputs, const float* logits,

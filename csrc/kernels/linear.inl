@@ -18,8 +18,13 @@ struct Tile {
 static inline Tile tile_of(const Activations& a, int index) {
   const int64_t start = a.start(index), width = a.width(index), nb = a.num_blocks;
   const int32_t* first = a.minus_sum + start * nb * 2;
-  return {a.words + start * nb * 8, a.scale + start * nb, a.scaled_sum + start * nb,
-          first, first + width * nb, a.values + start * nb * kBlock, a.num_blocks};
+  return {a.words + start * nb * 8,
+          a.scale + start * nb,
+          a.scaled_sum + start * nb,
+          first,
+          first + width * nb,
+          a.values + start * nb * kBlock,
+          a.num_blocks};
 }
 
 // Weights straight from the panel.
@@ -37,6 +42,12 @@ struct FromPanel {
   u8x64 weights(int j) const { return S::weights(group, index, j); }
   f32 scale(int half) const { return S::scale(group, index, half); }
   f32 offset() const { return S::offset(group, index); }
+  // Asks for the weights `ahead` bytes on: a compute-bound loop leaves the stream too far behind.
+  void prefetch(int ahead) const {
+    constexpr int kBytes = S::kGroupBytes / S::kGroup;
+    const uint8_t* from = group + index * kBytes + ahead;
+    for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(from + line, 0, 2);
+  }
 };
 
 // Weights of a panel that was unpacked once: bytes, scales (per half) and offsets.
@@ -52,6 +63,7 @@ struct FromScratch {
   u8x64 weights(int j) const { return load_bytes(bytes + 64 * j); }
   f32 scale(int half) const { return load(scales + 16 * half); }
   f32 offset() const { return load(scales + 32); }
+  void prefetch(int) const {}
 };
 
 template <class S>
@@ -77,6 +89,7 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
   constexpr bool kOffsetApart = S::kOffset && M > 8;
   for (int b = 0; b < tile.num_blocks; ++b, from.next()) {
     const int32_t* words = tile.words + b * 8 * M;
+    if constexpr (M >= 3) from.prefetch(kPrefetchBytes);
 #pragma GCC unroll 2
     for (int half = 0; half < S::kHalves; ++half) {
       i32 dot[M];

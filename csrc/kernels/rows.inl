@@ -16,8 +16,7 @@ static float rms(const float* row, int64_t n, float eps) {
 static void norm_row(const float* row, int64_t n, const float* weight, float eps, float* out) {
   const float inverse = 1.0f / rms(row, n, eps);
   int64_t k = 0;
-  for (; k + 16 <= n; k += 16)
-    store(out + k, load(row + k) * set1(inverse) * load(weight + k));
+  for (; k + 16 <= n; k += 16) store(out + k, load(row + k) * set1(inverse) * load(weight + k));
   for (; k < n; ++k) out[k] = row[k] * inverse * weight[k];
 }
 

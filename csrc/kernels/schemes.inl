@@ -1,8 +1,9 @@
-// How each scheme's panel block gives up its weights and scales. Included inside an ISA's namespace.
+// How each scheme's panel block gives up its weights and scales. Included inside an ISA's
+// namespace.
 //
 // weights(group, i, j): columns 4j to 4j+3 of block i of the group, unsigned.
-// scale(group, i, half): float32 scale of the 16 rows; kHalves = 2 where it changes after 16 columns.
-// Symmetric schemes have kZeroShift (zero point 1 << kZeroShift); others an offset().
+// scale(group, i, half): float32 scale of the 16 rows; kHalves = 2 where it changes after 16
+// columns. Symmetric schemes have kZeroShift (zero point 1 << kZeroShift); others an offset().
 
 struct W4 {
   FF_INLINE u8x64 nibbles(const uint8_t* plane, int j) {
@@ -16,14 +17,30 @@ FF_INLINE u8x64 plane_bit4(const uint8_t* plane, int j) {
   const u8x64 raw = load_bytes(plane);
   u8x64 moved;
   switch (j) {
-    case 0: moved = shift_left<4>(raw); break;
-    case 1: moved = shift_left<3>(raw); break;
-    case 2: moved = shift_left<2>(raw); break;
-    case 3: moved = shift_left<1>(raw); break;
-    case 4: moved = raw; break;
-    case 5: moved = shift_right<1>(raw); break;
-    case 6: moved = shift_right<2>(raw); break;
-    default: moved = shift_right<3>(raw); break;
+    case 0:
+      moved = shift_left<4>(raw);
+      break;
+    case 1:
+      moved = shift_left<3>(raw);
+      break;
+    case 2:
+      moved = shift_left<2>(raw);
+      break;
+    case 3:
+      moved = shift_left<1>(raw);
+      break;
+    case 4:
+      moved = raw;
+      break;
+    case 5:
+      moved = shift_right<1>(raw);
+      break;
+    case 6:
+      moved = shift_right<2>(raw);
+      break;
+    default:
+      moved = shift_right<3>(raw);
+      break;
   }
   return mask_bytes(moved, 16);
 }
@@ -32,10 +49,18 @@ FF_INLINE u8x64 plane_bits45(const uint8_t* planes, int j) {
   const u8x64 raw = load_bytes(planes + (j >> 2) * 64);
   u8x64 moved;
   switch (j & 3) {
-    case 0: moved = shift_left<4>(raw); break;
-    case 1: moved = shift_left<2>(raw); break;
-    case 2: moved = raw; break;
-    default: moved = shift_right<2>(raw); break;
+    case 0:
+      moved = shift_left<4>(raw);
+      break;
+    case 1:
+      moved = shift_left<2>(raw);
+      break;
+    case 2:
+      moved = raw;
+      break;
+    default:
+      moved = shift_right<2>(raw);
+      break;
   }
   return mask_bytes(moved, 48);
 }
@@ -130,15 +155,25 @@ struct FloatScheme {
 template <class Body>
 static inline void with_scheme(Scheme scheme, Body&& body) {
   switch (scheme) {
-    case Scheme::F32: return body(FloatScheme<Scheme::F32>{});
-    case Scheme::F16: return body(FloatScheme<Scheme::F16>{});
-    case Scheme::BF16: return body(FloatScheme<Scheme::BF16>{});
-    case Scheme::Q4_0: return body(Q4_0{});
-    case Scheme::Q4_1: return body(Q4_1{});
-    case Scheme::Q5_0: return body(Q5_0{});
-    case Scheme::Q8_0: return body(Q8_0{});
-    case Scheme::Q4_K: return body(Q4_K{});
-    case Scheme::Q5_K: return body(Q5_K{});
-    case Scheme::Q6_K: return body(Q6_K{});
+    case Scheme::F32:
+      return body(FloatScheme<Scheme::F32>{});
+    case Scheme::F16:
+      return body(FloatScheme<Scheme::F16>{});
+    case Scheme::BF16:
+      return body(FloatScheme<Scheme::BF16>{});
+    case Scheme::Q4_0:
+      return body(Q4_0{});
+    case Scheme::Q4_1:
+      return body(Q4_1{});
+    case Scheme::Q5_0:
+      return body(Q5_0{});
+    case Scheme::Q8_0:
+      return body(Q8_0{});
+    case Scheme::Q4_K:
+      return body(Q4_K{});
+    case Scheme::Q5_K:
+      return body(Q5_K{});
+    case Scheme::Q6_K:
+      return body(Q6_K{});
   }
 }
