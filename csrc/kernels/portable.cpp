@@ -9,19 +9,18 @@
 namespace ff::portable {
 
 constexpr const char* kName = "portable";
-constexpr int kTile = 4;  // accumulators that fit the registers
-constexpr int kPrefetchBytes = 1024;
+constexpr int kTile = 4;         // accumulators that fit the registers
 constexpr int kDirectTiles = 1;  // up to so many tiles unpack in registers, more through scratch
 
-#include "attention.inl"
+#include "vec_basic.inl"
+#include "vec_portable.inl"
+#include "vec_common.inl"
+#include "schemes.inl"
 #include "linear.inl"
 #include "rows.inl"
+#include "attention.inl"
 #include "sample.inl"
-#include "schemes.inl"
 #include "table.inl"
-#include "vec_basic.inl"
-#include "vec_common.inl"
-#include "vec_portable.inl"
 
 }  // namespace ff::portable
 

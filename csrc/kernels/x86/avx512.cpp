@@ -11,19 +11,18 @@
 namespace ff::avx512 {
 
 constexpr const char* kName = "avx512-vnni";
-constexpr int kTile = 12;  // accumulators that fit the registers
-constexpr int kPrefetchBytes = 4096;
+constexpr int kTile = 12;        // accumulators that fit the registers
 constexpr int kDirectTiles = 3;  // up to so many tiles unpack in registers, more through scratch
 
-#include "../attention.inl"
+#include "../vec_basic.inl"
+#include "vec_avx512.inl"
+#include "../vec_common.inl"
+#include "../schemes.inl"
 #include "../linear.inl"
 #include "../rows.inl"
+#include "../attention.inl"
 #include "../sample.inl"
-#include "../schemes.inl"
 #include "../table.inl"
-#include "../vec_basic.inl"
-#include "../vec_common.inl"
-#include "vec_avx512.inl"
 
 }  // namespace ff::avx512
 
