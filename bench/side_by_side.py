@@ -1,6 +1,6 @@
 """firefront and llama.cpp in turns on the same file and threads: ratios of one machine class.
 
-python bench/side_by_side.py MODEL.gguf --llama-bin FOLDER --probe PROGRAM [--rounds 5] [--json FILE]
+python bench/side_by_side.py MODEL.gguf --llama-bin FOLDER --probe PROGRAM [--rounds 5] [--json F]
 
 FOLDER holds llama-bench and llama-batched-bench. The probe runs around every arm; a round counts
 only if the machine's class stayed the same throughout. Prefill of 512 tokens, decode of one stream

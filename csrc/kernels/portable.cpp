@@ -9,7 +9,8 @@
 namespace ff::portable {
 
 constexpr const char* kName = "portable";
-constexpr int kTile = 4;         // accumulators that fit the registers
+constexpr int kTile = 4;  // accumulators that fit the registers
+constexpr int kPrefetchBytes = 1024;
 constexpr int kDirectTiles = 1;  // up to so many tiles unpack in registers, more through scratch
 
 #include "vec_basic.inl"
