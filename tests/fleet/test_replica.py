@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from firefront.core.clock import SystemClock
@@ -143,8 +144,26 @@ def test_a_request_waits_only_so_long_for_the_restart(monkeypatch: pytest.Monkey
             mailbox = submit(replica, "DIE")
             with pytest.raises(OverloadedError, match="did not come back"):
                 await mailbox.take()
+            late = submit(replica, "x")  # held, but no longer than the other
+            with pytest.raises(OverloadedError, match="did not come back"):
+                await late.take()
+            assert replica.num_pending == 0
+
+    run(test)
+
+
+def test_requests_during_a_restart_are_held() -> None:
+    async def test() -> None:
+        async with started(backoff_min_s=0.2) as replica:
+            alone = await text_of(submit(replica, "held"))
+            os.kill(replica.hello.pid, signal.SIGKILL)
+            while replica.state == "ready":
+                await asyncio.sleep(0.01)
+            held = submit(replica, "held")
+            replica.deployment = msgspec.structs.replace(replica.deployment, max_waiting=1)
             with pytest.raises(OverloadedError, match="restarting"):
-                submit(replica, "x")
+                submit(replica, "one too many")
+            assert await text_of(held) == alone
 
     run(test)
 

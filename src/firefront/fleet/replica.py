@@ -121,12 +121,18 @@ class Replica:
         self._fail_all(ReplicaError("the server is shutting down"))
 
     def submit(self, submit: messages.Submit, mailbox: Mailbox, index: int) -> None:
-        """Run a sequence; its deltas go to `mailbox` under `index`. `generation` is set here."""
-        if self.state != "ready":
-            raise OverloadedError(f"model {self.name} is {self.state}", retry_after_s=2.0)
+        """Run a sequence; its deltas go to `mailbox` under `index`. `generation` is set here.
+
+        While the process restarts, requests wait for it, up to the deployment's max_waiting.
+        """
         assert submit.request_id not in self._pending
         pending = Pending(submit, mailbox, index)
-        self._send(pending)
+        if self.state == "ready":
+            self._send(pending)
+        elif self.state == "restarting" and self.num_pending < self.deployment.max_waiting:
+            self._expire_later(pending)
+        else:
+            raise OverloadedError(f"model {self.name} is {self.state}", retry_after_s=2.0)
         self._pending[submit.request_id] = pending
         mailbox.on_failure(functools.partial(self.abort, submit.request_id))
 
@@ -265,7 +271,6 @@ class Replica:
             seen = pending.mailbox.started(pending.index) and not pending.mailbox.replayable
             if seen or pending.retried:
                 pending.mailbox.fail(ReplicaError("the replica that ran this request died"))
-        loop = asyncio.get_running_loop()
         for request_id, pending in list(self._pending.items()):
             if pending.mailbox.done:
                 del self._pending[request_id]
@@ -276,7 +281,10 @@ class Replica:
             self.counts.retries += 1
             if pending.mailbox.started(pending.index):
                 pending.mailbox.restart(pending.index)
-            loop.call_later(self._limits.retry_s, self._expire, pending)
+            self._expire_later(pending)
+
+    def _expire_later(self, pending: Pending) -> None:
+        asyncio.get_running_loop().call_later(self._limits.retry_s, self._expire, pending)
 
     def _expire(self, pending: Pending) -> None:
         request_id = pending.submit.request_id
