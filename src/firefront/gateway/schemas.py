@@ -179,7 +179,10 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
         raise _field_error(str(error)) from None
     except (OverflowError, RecursionError):
         raise RequestError("a number in the body is out of all range") from None
-    return request, [*sorted(body.keys() - known), *_ignored_in_messages(body)]
+    ignored = sorted(body.keys() - known)
+    if "messages" in known:
+        ignored += _ignored_in_messages(body)
+    return request, ignored
 
 
 def _ignored_in_messages(body: dict[str, Any]) -> list[str]:
