@@ -26,8 +26,16 @@ MAX_KV_BYTES = 2 << 30
 MAX_CONTEXT = 32768
 
 
-def load(path: Path, deployment: Deployment, *, isa: str = "") -> "CpuExecutor":
-    """Open, pack and size a model. ModelFileError or RequestError say what does not fit."""
+def load(path: Path, deployment: Deployment, *, isa: str | None = None) -> "CpuExecutor":
+    """Open, pack and size a model. ModelFileError or RequestError say what does not fit.
+
+    `isa` forces kernels (portable, avx512-vnni); by default FIREFRONT_ISA, or the best there are.
+    """
+    isa = os.environ.get("FIREFRONT_ISA", "") if isa is None else isa
+    if isa and isa not in _native.isas():
+        raise RequestError(
+            f"FIREFRONT_ISA: this CPU has no {isa!r} kernels, only {', '.join(_native.isas())}"
+        )
     with open_checkpoint(path) as checkpoint:
         plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
         return CpuExecutor(plan, checkpoint, deployment, isa=isa)
