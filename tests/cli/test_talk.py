@@ -97,7 +97,7 @@ def test_chat_json_is_a_line_an_answer(
 ) -> None:
     say(monkeypatch, "a\nb\n")
     monkeypatch.setenv("FIREFRONT_API_KEY", "ff-key")
-    status, out, _ = run(capsys, "chat", "m", "--url", server.url + "/v1/", "--json")
+    status, out, _ = run(capsys, "chat", "--model", "m", "--url", server.url + "/v1/", "--json")
     turns = [json.loads(line) for line in out.splitlines()]
     assert status == 0 and [turn["text"] for turn in turns] == ["one two"] * 2
     assert turns[0]["finish"] == "stop" and turns[0]["num_prompt"] == 7
@@ -147,7 +147,7 @@ def test_in_this_process(
     assert status == 0 and "Paris" in out and "8 tokens" in err
     assert run(capsys, *args)[1] == out
     say(monkeypatch, "Name a colour.\nAnother one.\n")
-    status, out, _ = run(capsys, "chat", model, "--temperature", "0", "--max-tokens", "6", "--json")
+    status, out, _ = run(capsys, "chat", "--model", model, "--temperature", "0", "--max-tokens", "6", "--json")
     turns = [json.loads(line) for line in out.splitlines()]
     assert status == 0 and len(turns) == 2
     assert turns[1]["num_prompt"] > turns[0]["num_prompt"] and turns[0]["num_output"] <= 6

@@ -9,7 +9,7 @@ HELP = "/reset starts over, /exit or Ctrl-D leaves, Ctrl-C stops an answer"
 
 
 def chat(
-    model: str | None = typer.Argument(None, help="name or spec [default: starter]"),
+    model: str | None = typer.Option(None, help="name or spec [default: starter]"),
     url: str | None = typer.Option(None, help="a running server instead of this process"),
     system: str | None = typer.Option(None, help="system message"),
     max_tokens: int | None = typer.Option(None, min=1, help="longest answer"),
