@@ -19,7 +19,7 @@ NATIVE := CMakeLists.txt $(shell find csrc -type f -not -name '.*' 2>/dev/null)
 BUILD_REQUIREMENTS := "scikit-build-core>=1.1" "nanobind>=3.1" "cmake>=3.26" ninja
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: serve test check format bench build models clean
+.PHONY: serve test test-long check format bench build models clean
 
 serve: $(STAMPS)/build
 	$(BIN)/firefront pull $(MODEL)
@@ -73,6 +73,19 @@ $(STAMPS)/test: $(STAMPS)/requirements pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["test"], sep="\n")' > $(STAMPS)/test.txt
 	$(PIP) install --quiet --requirement $(STAMPS)/test.txt
 	touch $@
+
+# A build under AddressSanitizer and UBSan meets damaged files and odd steps; then clients, leaving and
+# staying, meet a server whose replica is killed. Some ten minutes.
+test-long: $(STAMPS)/test $(STAMPS)/build
+	PYTHONPATH=$(BUILD_TOOLS) $(BIN)/python -m cmake -S . -B build/sanitized -G Ninja -DFIREFRONT_SANITIZE=ON \
+	  -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) \
+	  -DCMAKE_MAKE_PROGRAM=$(abspath $(BUILD_TOOLS)/bin/ninja) \
+	  -Dnanobind_DIR=$$(PYTHONPATH=$(BUILD_TOOLS) $(BIN)/python -m nanobind --cmake_dir)
+	PYTHONPATH=$(BUILD_TOOLS) $(BIN)/python -m cmake --build build/sanitized
+	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  $(BIN)/python -m tests.long.sanitized build/sanitized/_native*.so
+	$(BIN)/python bench/chaos.py
 
 clean:
 	rm -rf $(VENV) build dist

@@ -1,6 +1,6 @@
 """Damaged model files and odd step inputs against a sanitised build of the extension.
 
-python -m tests.long.sanitized NATIVE.so [COUNT]   (run by `make sanitize`, under libasan)
+python -m tests.long.sanitized NATIVE.so [COUNT]   (run by `make test-long`)
 
 Every file must be refused with a ModelFileError or RequestError, or load and step; ASan and UBSan
 end the process at the first bad access. Prints one line of JSON.
