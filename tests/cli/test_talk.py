@@ -147,7 +147,8 @@ def test_in_this_process(
     assert status == 0 and "Paris" in out and "8 tokens" in err
     assert run(capsys, *args)[1] == out
     say(monkeypatch, "Name a colour.\nAnother one.\n")
-    status, out, _ = run(capsys, "chat", "--model", model, "--temperature", "0", "--max-tokens", "6", "--json")
+    options = ("--model", model, "--temperature", "0", "--max-tokens", "6", "--json")
+    status, out, _ = run(capsys, "chat", *options)
     turns = [json.loads(line) for line in out.splitlines()]
     assert status == 0 and len(turns) == 2
     assert turns[1]["num_prompt"] > turns[0]["num_prompt"] and turns[0]["num_output"] <= 6
