@@ -14,7 +14,7 @@ from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from firefront.text.tokenizer import Tokenizer, load_tokenizer
 
-NUM_OUTPUT = 16
+NUM_OUTPUT = 24
 TOPICS = ("rain", "tea", "steel", "bees", "maps", "salt", "wheels", "paper")
 
 
