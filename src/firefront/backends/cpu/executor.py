@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from firefront.backends.cpu import _native
 from firefront.backends.cpu.lower import Lowered, lower, packed_bytes
+from firefront.backends.cpu.machine import free_bytes, num_cpus
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
 from firefront.core.model_config import ModelConfig
@@ -56,7 +57,7 @@ class CpuExecutor:
         self.num_blocks = deployment.kv_blocks or self._choose_blocks(deployment, weight_bytes)
         self.max_model_len = min(self.max_model_len, self.num_blocks * BLOCK_SIZE)
         self.max_tokens = deployment.token_budget
-        threads = deployment.threads or len(os.sched_getaffinity(0))
+        threads = deployment.threads or num_cpus()
         self._native = _native.Executor(threads, isa, deployment.activations == "f32")
         self.isa: str = self._native.isa
         self.num_threads = threads
@@ -84,7 +85,7 @@ class CpuExecutor:
     def _choose_blocks(self, deployment: Deployment, weight_bytes: int) -> int:
         """KV blocks for a few sequences of full context, within free memory."""
         block_bytes = kv_block_bytes(self.config, self.kv_dtype)
-        free = _free_bytes() - weight_bytes
+        free = free_bytes() - weight_bytes
         if free < 4 * block_bytes:
             raise RequestError(
                 f"model: its weights take {weight_bytes >> 20} MiB and "
@@ -145,19 +146,3 @@ def kv_block_bytes(config: ModelConfig, kv_dtype: str) -> int:
     """Bytes of one KV block of all layers."""
     per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
     return per_token * KV_ELEMENT_BYTES[kv_dtype] * BLOCK_SIZE
-
-
-def _free_bytes() -> int:
-    """Memory that can be had now, cgroup limits included where they can be read."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free = int(line.split()[1]) * 1024
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text())
-        if limit != "max":
-            free = min(free, int(limit) - used)
-    except (OSError, ValueError):
-        pass
-    return free
