@@ -139,20 +139,57 @@ Activations Executor::activations(uint8_t* base, int count, int64_t cols) const 
   return a;
 }
 
-void Executor::finish(const Sizes& sizes) {
+// What the ops take for granted of each other, of the cache and of the arena.
+void Executor::check_ops(const Sizes& sizes) const {
   require(!ops_.empty() && ops_.back().spec.kind == OpKind::Head, "the last op must be the head");
+  require(ops_.back().weights[0]->rows == sizes.vocab_size, "vocab_size");
+  const OpSpec *qkv = nullptr, *attention = nullptr;
+  for (const Op& op : ops_) {
+    const OpSpec& spec = op.spec;
+    if (spec.kind == OpKind::Qkv || spec.kind == OpKind::Attention) {
+      require(spec.layer >= 0 && spec.layer < sizes.num_layers, "op: layer out of range");
+      require(spec.num_kv_heads == sizes.num_kv_heads && spec.head_dim == sizes.head_dim,
+              "op: heads do not match the cache");
+      const OpSpec*& first = spec.kind == OpKind::Qkv ? qkv : attention;
+      if (!first) first = &spec;
+      require(spec.num_q_heads == first->num_q_heads, "op: layers with different heads");
+    }
+    if (spec.kind == OpKind::Qkv)
+      require(vectors_[spec.inv_freq] == vectors_[qkv->inv_freq], "qkv: layers differ in rope");
+    const int64_t q_width = int64_t{spec.num_q_heads} * spec.head_dim;
+    const bool is_attention = spec.kind == OpKind::Attention;
+    const int64_t in_width = is_attention ? q_width : op.weights[0]->cols;
+    const int64_t out_width = spec.kind == OpKind::Embed                 ? in_width
+                              : is_attention || spec.kind == OpKind::Qkv ? q_width
+                                                                         : op.out_width;
+    auto inside = [&](int64_t offset, int64_t width) {
+      return offset >= 0 && offset % alignof(float) == 0 &&
+             offset + width * 4 * sizes.max_tokens <= sizes.arena_bytes;
+    };
+    const bool has_in = spec.kind != OpKind::Embed, has_out = spec.kind != OpKind::Head;
+    require(!has_in || inside(spec.in, in_width), "op: input outside the arena");
+    require(!has_out || inside(spec.out, out_width), "op: output outside the arena");
+    require(spec.residual < 0 || inside(spec.residual, out_width), "op: residual outside");
+    // One thread may write results while another still reads its input.
+    require(!has_in || !has_out || spec.out + out_width * 4 * sizes.max_tokens <= spec.in ||
+                spec.in + in_width * 4 * sizes.max_tokens <= spec.out,
+            "op: output over its own input");
+  }
+}
+
+void Executor::finish(const Sizes& sizes) {
+  require(layers_.empty(), "finish() has been called already");
   require(sizes.max_tokens > 0 && sizes.max_sequences > 0 && sizes.num_blocks > 0, "sizes");
+  require(sizes.num_blocks <= INT32_MAX / kKvBlock, "num_blocks: slots must fit 32 bits");
+  check_ops(sizes);
   sizes_ = sizes;
   arena_ = Arena(aligned(sizes.arena_bytes));
-  int64_t layers = 0, widest_unit = kPanelRows;
+  int64_t widest_unit = kPanelRows;
   for (const Op& op : ops_) {
-    layers = std::max<int64_t>(layers, op.spec.layer + 1);
     if (op.spec.kind == OpKind::Qkv) widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
     if (op.spec.kind == OpKind::GateUp)
       widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
   }
-  require(layers <= sizes.num_layers, "attention: layer out of range");
-  require(ops_.back().weights[0]->rows == sizes.vocab_size, "vocab_size");
   const int64_t element = sizes.kv_f32 ? 4 : 2;
   const int64_t head_bytes = int64_t{2} * kKvBlock * sizes.head_dim * element;
   const int64_t layer_bytes = head_bytes * sizes.num_kv_heads;

@@ -64,13 +64,13 @@ class Executor {
   int add_matrix(const FileMatrix& source);
   int add_vector(std::vector<float> values);
   void add_op(const OpSpec& spec);
-  void finish(const Sizes& sizes);  // after the last op
+  void finish(const Sizes& sizes);  // after the last op, once
 
   int add_adapter(std::vector<AdapterPart> parts);
   void remove_adapter(int id);
 
   // One forward pass and one choice a logit row. Throws std::invalid_argument on inputs that would
-  // read or write outside what belongs to them.
+  // read or write outside what belongs to them. One call at a time; no adapter comes or goes in it.
   void step(const StepView& view);
 
   int num_threads() const { return threads_.count(); }
@@ -91,6 +91,7 @@ class Executor {
     bool has_adapters = false;
   };
 
+  void check_ops(const Sizes& sizes) const;
   void check(const StepView& view) const;
   void plan_attention(const StepView& view);
   void run(int thread);

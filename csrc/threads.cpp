@@ -17,10 +17,17 @@ inline void pause() {
 }  // namespace
 
 Threads::Threads(int count) : count_(count), flags_(std::make_unique<Flag[]>(count)) {
-  for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { work(i); });
+  try {
+    for (int i = 1; i < count; ++i) workers_.emplace_back([this, i] { work(i); });
+  } catch (...) {  // the system gives no more threads
+    stop();
+    throw;
+  }
 }
 
-Threads::~Threads() {
+Threads::~Threads() { stop(); }
+
+void Threads::stop() {
   stop_.store(true);
   generation_.fetch_add(1, std::memory_order_release);
   generation_.notify_all();

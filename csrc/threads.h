@@ -12,7 +12,7 @@ namespace ff {
 
 class Threads {
  public:
-  explicit Threads(int count);
+  explicit Threads(int count);  // std::system_error if the system gives fewer
   ~Threads();
   int count() const { return count_; }
 
@@ -27,6 +27,7 @@ class Threads {
     std::atomic<uint32_t> round{0};
   };
   void work(int thread);
+  void stop();
 
   int count_;
   std::unique_ptr<Flag[]> flags_;

@@ -1,6 +1,8 @@
 """The C++ executor, on every instruction set this CPU has, against the numpy oracle and
 transformers; and that a token's logits never depend on what else is in the batch."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -8,9 +10,10 @@ import pytest
 
 from firefront.backends.cpu import _native
 from firefront.backends.cpu.executor import CpuExecutor, load
+from firefront.backends.cpu.lower import lower
 from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
-from firefront.core.errors import ModelFileError
+from firefront.core.errors import ModelFileError, RequestError
 from firefront.models import trace_model
 from tests.random_checkpoint import CONFIG, SCALES, RandomCheckpoint, random_checkpoint
 from tests.steps import NUM_BLOCKS, interleaved_steps, sampler_rows, span_step
@@ -279,6 +282,68 @@ def test_inputs_outside_what_it_owns_are_refused(field: str, value: int) -> None
     with pytest.raises(ValueError):
         executor.step(replace(inputs, **{field: bad}), sampler_rows(len(places)))
     run_logits(executor, inputs, len(places))
+
+
+@pytest.mark.parametrize(
+    "over, word",
+    [({"head_dim": 24}, "multiple of 16"), ({"num_q_heads": 17, "num_kv_heads": 1}, "at most 16")],
+)
+def test_models_without_a_kernel_are_refused_by_op(over: dict[str, int], word: str) -> None:
+    checkpoint = random_checkpoint(("F32",), config=with_config(CONFIG, **over))
+    with pytest.raises(RequestError, match=rf"layers\.0\.self_attn.*{word}"):
+        cpu_executor(checkpoint, "")
+
+
+def test_layers_that_differ_in_rope_are_refused() -> None:
+    """The cosines and sines of a step are computed once for all layers."""
+    checkpoint = random_checkpoint(("Q8_0",))
+    plan = trace_model(CONFIG)
+    last = max(i for i, op in enumerate(plan.ops) if op.kind == "qkv")
+    attrs = {**plan.ops[last].attrs, "inv_freq": (0.5,) * (CONFIG.head_dim // 2)}
+    ops = (*plan.ops[:last], replace(plan.ops[last], attrs=attrs), *plan.ops[last + 1 :])
+    with pytest.raises(ValueError, match="rope"):
+        CpuExecutor(replace(plan, ops=ops), checkpoint, deployment())
+
+
+@pytest.mark.parametrize(
+    "over",
+    [
+        {"head_dim": 16},
+        {"num_kv_heads": 1},
+        {"num_layers": 1},
+        {"vocab_size": 202},
+        {"arena_bytes": 4096},
+        {"max_tokens": 10_000},
+        {"num_blocks": 2**27},
+        {"num_blocks": 2**60},
+        {},
+    ],
+)
+def test_sizes_that_do_not_fit_the_ops_are_refused(over: dict[str, int]) -> None:
+    """Without `over`, finish succeeds once and is refused the second time."""
+    native = _native.Executor(1)
+    arena = lower(trace_model(CONFIG), random_checkpoint(("Q8_0",)), native, 32, 32).arena_bytes
+    sizes = {
+        "max_tokens": 32, "max_sequences": 32, "vocab_size": 203, "max_model_len": 64,
+        "num_layers": 2, "num_kv_heads": 2, "head_dim": 32, "num_blocks": 4, "arena_bytes": arena,
+        "kv_f32": False,
+    }  # fmt: skip
+    if not over:
+        native.finish(**sizes)
+    with pytest.raises(ValueError):
+        native.finish(**(sizes | over))
+
+
+def test_too_few_threads_to_be_had_is_an_error_not_an_abort() -> None:
+    code = (
+        "import resource; from firefront.backends.cpu import _native\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))\n"  # stacks take 8 MiB each
+        "try: _native.Executor(1024)\n"
+        "except RuntimeError: print('refused')\n"
+        "_native.Executor(2)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "refused\n"), run.stderr
 
 
 @pytest.mark.parametrize("isa", ISAS)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firefront.backends.cpu import _native
-from firefront.core.errors import ModelFileError
+from firefront.core.errors import ModelFileError, RequestError
 from firefront.plan import Op, Plan, Value, plan_memory
 from firefront.weights.checkpoint import Checkpoint, Tensor
 from firefront.weights.quant import dequantize
@@ -41,7 +41,10 @@ def packed_bytes(plan: Plan, checkpoint: Checkpoint) -> int:
 def lower(
     plan: Plan, checkpoint: Checkpoint, executor: Any, max_tokens: int, max_rows: int
 ) -> Lowered:
-    """Pack every weight and add every op. ModelFileError names a tensor that cannot be used."""
+    """Pack every weight and add every op.
+
+    ModelFileError names a tensor that cannot be used, RequestError an op that has no kernel.
+    """
     executor.reserve_weights(packed_bytes(plan, checkpoint))
     matrix_ids = {
         name: _add_matrix(executor, checkpoint, tensor)
@@ -69,7 +72,10 @@ def lower(
             parts = op.weights[MATRIX_ROLE.get(op.kind, "weight")].parts
             attrs["matrices"] = [matrix_ids[name] for name, _ in parts]
         op_index[op.scope] = len(op_index)
-        executor.add_op(op.kind, attrs)
+        try:
+            executor.add_op(op.kind, attrs)
+        except ValueError as error:
+            raise RequestError(f"model: the CPU executor cannot run {op}: {error}") from None
     return Lowered(arena.total_bytes, op_index)
 
 
