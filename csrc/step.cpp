@@ -99,7 +99,7 @@ const Activations& Executor::prepare(const Op& op, int thread, int count, const 
     const int64_t token = row_ids ? row_ids[i] : i;
     kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, op.quantise,
                       op.keep_values, target, i, first, last, scratch_[thread].row);
-    if (adapters && first == 0 && (!replicate || thread == 0))
+    if (adapters && (by_tile || me == 0) && (!replicate || thread == 0))
       shrink(op, i, token, scratch_[thread].row);
   }
   if (!replicate || adapters) threads_.barrier(thread);
@@ -236,7 +236,8 @@ void Executor::plan_attention(const StepView& view) {
       }
     }
   }
-  partials_.resize(static_cast<size_t>(num_partials_) * kAttnRows * (spec->head_dim + 16));
+  const size_t floats = static_cast<size_t>(num_partials_) * kAttnRows * (spec->head_dim + 16);
+  if (floats > partials_.size()) partials_.resize(floats);  // never shrunk: growing clears
   const size_t counters = static_cast<size_t>(num_sets_) * sizes_.num_layers;
   if (counters > num_left_) {
     left_ = std::make_unique<std::atomic<int>[]>(counters);

@@ -172,7 +172,7 @@ static void dequantise_block(const FromPanel<S>& from, float* out) {
   const f32 zero = set1(S::kOffset ? 0.0f : static_cast<float>(1 << S::kZeroShift));
   for (int j = 0; j < 8; ++j) {
     const u8x64 w = from.weights(j);
-    const u32 word = reinterpret_cast<const u32&>(w);
+    const u32 word = (u32)w;
     const f32 scale = from.scale(S::kHalves == 2 ? j / 4 : 0);
     for (int i = 0; i < 4; ++i) {
       const f32 q = to_f32((i32)((word >> (8 * i)) & 255)) - zero;

@@ -61,7 +61,7 @@ FF_INLINE u8x64 shift_left(u8x64 value) {
 
 // acc[row] += sum over i of weights[row * 4 + i] (unsigned) * activation byte i (signed).
 FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
-  u32 w = reinterpret_cast<u32&>(weights);
+  const u32 w = (u32)weights;
   for (int i = 0; i < 4; ++i)
     acc += (i32)((w >> (8 * i)) & 255) * static_cast<int8_t>(activations >> (8 * i));
   return acc;
