@@ -40,7 +40,8 @@ struct Scratch {
 
 constexpr int kAttnRows = 16;  // query rows (tokens x heads of a KV group) of a work item
 
-// One piece of attention: `num_rows` query rows of one KV head against the keys of some chunks.
+// One piece of attention: the query rows of `num_tokens` tokens, `group` heads each, all of one KV
+// head, against the keys of some chunks.
 struct AttnItem {
   int sequence, kv_head, token, num_tokens;
   int first_chunk, num_chunks;  // this item's chunks
@@ -104,8 +105,9 @@ struct Kernels {
   void (*panel)(const Matrix& weights, int64_t panel, const Activations& input, bool f32_input,
                 const Scratch& scratch, float* out);
 
-  // A panel's results to rows [first, first + rows) of each token: out = from (+ bias) (+
-  // residual). `stride` floats between tokens of out and residual; bias may be null, residual too.
+  // A panel's results, [token][16], to `rows` adjacent outputs of each token: out = from (+ bias)
+  // (+ residual). out, bias and residual point at the first of them; `stride` floats between tokens
+  // of out and residual; bias may be null, residual too.
   void (*store_rows)(const float* from, int num_tokens, int rows, const float* bias,
                      const float* residual, int64_t stride, float* out);
 

@@ -5,7 +5,7 @@
 // cumulative distribution in ascending token order at a number that depends on (seed, position)
 // alone. backends/numpy/sampler.py is the reference.
 
-// splitmix64 of (seed, position), as a float in [0, 1) with 24 bits.
+// splitmix64 of (seed, position), as a number in [0, 1) with 24 bits.
 static double uniform(uint64_t seed, int32_t position) {
   uint64_t z = seed + (static_cast<uint64_t>(position) + 1) * 0x9E3779B97F4A7C15ull;
   z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ull;

@@ -21,7 +21,7 @@ FF_INLINE uint16_t to_bf16(float value) {
   return static_cast<uint16_t>((raw + 0x7fff + (raw >> 16 & 1)) >> 16);
 }
 
-// e^x to about 2 units in the last place; 0 below -87 (and for -inf), largest finite above 88.
+// e^x to about 2 units in the last place; 0 below -87 and for NaN, e^88 above 88.
 // Cody-Waite reduction by ln 2 in two parts, then the Taylor polynomial of degree 6 on
 // [-ln2/2, ln2/2] (relative error at most r^7/5040 = 1.2e-7).
 FF_INLINE f32 exp(f32 x) {

@@ -284,6 +284,17 @@ def test_inputs_outside_what_it_owns_are_refused(field: str, value: int) -> None
     run_logits(executor, inputs, len(places))
 
 
+@pytest.mark.parametrize("over", [{"context": 5000}, {"context": 64, "kv_blocks": 3}])
+def test_a_context_that_is_cut_warns(over: dict[str, int], caplog) -> None:
+    checkpoint = random_checkpoint(("Q8_0",))
+    executor = cpu_executor(checkpoint, "", **{"kv_blocks": 300, **over})
+    assert executor.max_model_len == min(4096, 16 * over.get("kv_blocks", 300))
+    assert f"context {over['context']}" in caplog.text
+    caplog.clear()
+    cpu_executor(checkpoint, "", kv_blocks=4, context=64)
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     "over, word",
     [({"head_dim": 24}, "multiple of 16"), ({"num_q_heads": 17, "num_kv_heads": 1}, "at most 16")],

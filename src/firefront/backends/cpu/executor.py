@@ -4,6 +4,7 @@ Owns sizing: threads, context and KV blocks are chosen from the machine where th
 them open. Knows nothing of requests.
 """
 
+import logging
 import os
 from pathlib import Path
 
@@ -25,6 +26,8 @@ KV_ELEMENT_BYTES = {"bf16": 2, "f32": 4}
 MEMORY_SHARE = 0.5  # of what is free after the weights, for the KV cache unless told otherwise
 MAX_KV_BYTES = 2 << 30
 MAX_CONTEXT = 32768
+
+_log = logging.getLogger(__name__)
 
 
 def load(path: Path, deployment: Deployment, *, isa: str | None = None) -> "CpuExecutor":
@@ -56,6 +59,14 @@ class CpuExecutor:
         weight_bytes = packed_bytes(plan, checkpoint)
         self.num_blocks = deployment.kv_blocks or self._choose_blocks(deployment, weight_bytes)
         self.max_model_len = min(self.max_model_len, self.num_blocks * BLOCK_SIZE)
+        if self.max_model_len < deployment.context:
+            _log.warning(
+                "context %d is more than the model (%d) or %d KV blocks allow; using %d",
+                deployment.context,
+                config.max_model_len,
+                self.num_blocks,
+                self.max_model_len,
+            )
         self.max_tokens = deployment.token_budget
         threads = deployment.threads or num_cpus()
         self._native = _native.Executor(threads, isa, deployment.activations == "f32")
