@@ -76,6 +76,31 @@ def test_errors_for_users_are_one_line(index: str, capsys: pytest.CaptureFixture
     assert len(err.splitlines()) == 1
 
 
+def test_home_that_can_not_be_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FIREFRONT_HOME", str(tmp_path / "file"))
+    status, _, err = run(capsys, "ls")
+    assert status == 1
+    assert "FIREFRONT_HOME" in err and len(err.splitlines()) == 1
+
+
+def test_wrong_deployment_fields_are_named_where_they_were_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "d.toml"
+    file.write_text('model = "a"\nmax_model_len = 1\n')
+    assert f"{file}: max_model_len: unknown; fields are model, threads, " in run(
+        capsys, "serve", "--deployment", str(file)
+    )[2]
+    file.write_text('model = "a"\ntoken_budget = "x"\n')
+    assert f"{file}: token_budget: " in run(capsys, "serve", "--deployment", str(file))[2]
+    assert "firefront: threads: " in run(capsys, "serve", "--model", "a", "--threads", "-1")[2]
+    monkeypatch.setenv("FIREFRONT_THREADS", "two")
+    assert "firefront: FIREFRONT_THREADS: " in run(capsys, "serve", "--model", "a")[2]
+
+
 def test_pull_ls_rm(index: str, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run(capsys, "pull", index, "--json")
     manifest = json.loads(out)

@@ -299,7 +299,7 @@ def test_router_names_what_is_served() -> None:
         assert router.find("org/b").name == "org/b"
         with pytest.raises(NotFoundError, match="a, org/b"):
             router.find("c")
-        with pytest.raises(ValueError, match="'a'"):
+        with pytest.raises(RequestError, match="--model: two are called 'a'"):
             Router([Replica("a", Deployment(model="a")), Replica("a", Deployment(model="a"))])
 
     run(test)

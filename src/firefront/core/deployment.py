@@ -5,6 +5,7 @@ errors. A field is hot (changes while running), warm (restarts the replica) or c
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ import msgspec
 from firefront.core.errors import RequestError
 
 Change = Literal["hot", "warm", "cold"]
+_UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+_AT = re.compile(r" - at `\$\.(\w+)`$")
 
 
 def _field(change: Change, help_text: str) -> msgspec.Meta:
@@ -56,16 +59,30 @@ def load_deployment(
     Raises RequestError naming the file, variable or flag at fault.
     """
     values: dict[str, Any] = {}
+    origins: dict[str, str] = {}  # what a field is called where it was given
     if path is not None:
         try:
             values.update(tomllib.loads(path.read_text()))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
             raise RequestError(f"--deployment {path}: {error}", param="deployment") from None
+        origins.update({name: f"{path}: {name}" for name in values})
     for name in Deployment.__struct_fields__:
         if (text := env.get(f"FIREFRONT_{name.upper()}")) is not None:
-            values[name] = text
-    values.update({name: value for name, value in flags.items() if value is not None})
+            values[name], origins[name] = text, f"FIREFRONT_{name.upper()}"
+    given = {name: value for name, value in flags.items() if value is not None}
+    values.update(given)
+    origins.update({name: name for name in given})
     try:
         return msgspec.convert(values, Deployment, strict=False)
     except msgspec.ValidationError as error:
-        raise RequestError(f"deployment: {error}", param="deployment") from None
+        raise _field_error(str(error), origins) from None
+
+
+def _field_error(text: str, origins: Mapping[str, str]) -> RequestError:
+    if unknown := _UNKNOWN.search(text):
+        name, problem = unknown[1], f"unknown; fields are {', '.join(Deployment.__struct_fields__)}"
+    elif at := _AT.search(text):
+        name, problem = at[1], text[: at.start()]
+    else:
+        name, problem = "deployment", text
+    return RequestError(f"{origins.get(name, name)}: {problem}", param=name)

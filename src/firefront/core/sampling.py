@@ -86,5 +86,9 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 def _within(name: str, value: float, low: float, high: float) -> None:
     if not math.isfinite(value) or not low <= value <= high:
         raise RequestError(
-            f"{name}: must be between {low:g} and {high:g}, got {value!r}", param=name
+            f"{name}: must be between {_plain(low)} and {_plain(high)}, got {value!r}", param=name
         )
+
+
+def _plain(limit: float) -> str:
+    return str(limit) if isinstance(limit, int) else f"{limit:g}"

@@ -5,7 +5,7 @@ Pure look-up. One replica a model for now: choosing among several is this class'
 
 from collections.abc import Iterable
 
-from firefront.core.errors import NotFoundError
+from firefront.core.errors import NotFoundError, RequestError
 from firefront.fleet.replica import Replica
 
 
@@ -16,7 +16,8 @@ class Router:
         self._replicas: dict[str, Replica] = {}
         for replica in replicas:
             if replica.name in self._replicas:
-                raise ValueError(f"two models are called {replica.name!r}: name each --model once")
+                message = f"--model: two are called {replica.name!r}; name each once"
+                raise RequestError(message, param="model")
             self._replicas[replica.name] = replica
 
     @property
