@@ -30,10 +30,12 @@ class Live:
         self._env |= values
         self.url = ""
 
+    def command(self) -> list[str]:
+        return [sys.executable, str(HERE / "serve_fake.py"), *self.models]
+
     def spawn(self) -> "Live":
-        command = [sys.executable, str(HERE / "serve_fake.py"), *self.models]
         with self._out.open("w") as out, self._err.open("w") as err:
-            self.process = subprocess.Popen(command, env=self._env, stdout=out, stderr=err)
+            self.process = subprocess.Popen(self.command(), env=self._env, stdout=out, stderr=err)
         return self
 
     def start(self) -> "Live":
