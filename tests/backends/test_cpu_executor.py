@@ -160,6 +160,24 @@ def test_f32_activations_equal_dequantised_weights(name: str, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("threads", [1, 7])
+def test_odd_sizes(isa: str, threads: int) -> None:
+    """Nothing a multiple of 32 or 64, 16 query heads on one KV head, steps without logit rows."""
+    sizes = {"hidden_dim": 56, "ffn_dim": 72, "head_dim": 48, "vocab_size": 37}
+    config = with_config(CONFIG, num_q_heads=16, num_kv_heads=1, sliding_window=19, **sizes)
+    checkpoint = random_checkpoint(("F32", "F16", "BF16"), config=config)
+    executor = cpu_executor(checkpoint, isa, "f32", threads)
+    oracle = NumpyExecutor(trace_model(config), checkpoint.load, NUM_BLOCKS)
+    rng = np.random.default_rng(3)
+    tokens = [rng.integers(0, 37, length).astype(np.int32) for length in (70, 90)]
+    for inputs, places in interleaved_steps(tokens, rng):
+        no_rows = replace(inputs, logit_rows=np.zeros(0, np.int32))
+        assert len(executor.step(no_rows, sampler_rows(0)).token_ids) == 0
+        want, got = oracle.forward(inputs), run_logits(executor, inputs, len(places))
+        assert np.abs(want - got).max() <= TOLERANCE * 3
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", list(DTYPES))
 def test_logits_are_bit_identical_in_any_batch(name: str, isa: str) -> None:
     """Alone in one step, chunked, decoded, among others, with any threads: the same bits."""
