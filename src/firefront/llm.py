@@ -6,10 +6,12 @@ Invariant: after a call, whether it returned or raised, the engine is empty.
 
 import contextlib
 import itertools
+import operator
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import msgspec
@@ -124,14 +126,14 @@ class LLM:
     def _tokenized(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         if isinstance(prompt, Mapping):
             if (ids := prompt.get("prompt_token_ids")) is not None:
-                return prompt.get("prompt"), list(ids)
+                return prompt.get("prompt"), _token_list(ids)
             if not isinstance(prompt.get("prompt"), str):
                 raise RequestError("prompt: give prompt or prompt_token_ids", param="prompt")
             text: str = prompt["prompt"]
             return text, self._tokenizer.encode(text)
         if isinstance(prompt, str):
             return prompt, self._tokenizer.encode(prompt)
-        return None, list(prompt)
+        return None, _token_list(prompt)
 
     def _run(
         self,
@@ -202,8 +204,26 @@ class LLM:
 def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:
     if isinstance(prompts, str | Mapping):
         return [prompts]
-    items: list[Any] = list(prompts)
-    return [items] if items and isinstance(items[0], int) else items
+    try:
+        items: list[Any] = list(prompts)
+    except TypeError:
+        raise _not_a_prompt(prompts) from None
+    return [items] if items and isinstance(items[0], Integral) else items
+
+
+def _token_list(ids: Any) -> list[int]:
+    """Token ids of any integer type, numpy's too, as plain ints."""
+    try:
+        return [operator.index(token) for token in ids]
+    except TypeError:
+        raise _not_a_prompt(ids) from None
+
+
+def _not_a_prompt(value: Any) -> RequestError:
+    return RequestError(
+        f"prompt: must be text, token ids or a dict with one of these, got {type(value).__name__}",
+        param="prompt",
+    )
 
 
 def _params_list(

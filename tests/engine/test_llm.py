@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 import firefront
@@ -48,6 +49,10 @@ def test_prompt_forms() -> None:
         assert (output.token_ids, output.finish_reason) == (want, "length")
         assert output.text == llm.get_tokenizer().text(want)
         assert output.logprobs is None and output.cumulative_logprob is None
+    array = np.array(ids)
+    for prompts in (array, [array], {"prompt_token_ids": array}):
+        (result,) = llm.generate(prompts, GREEDY)
+        assert result.prompt_token_ids == ids and result.outputs[0].token_ids == want
     assert [r.prompt for r in llm.generate(["b", "c", "d"], GREEDY)] == ["b", "c", "d"]
     assert llm.generate([], GREEDY) == []
 
@@ -102,6 +107,10 @@ def test_a_bad_prompt_or_parameter_runs_nothing() -> None:
         ([[1], []], GREEDY),
         ([[1], [1]], [GREEDY]),
         ([[1], {"text": "a"}], GREEDY),
+        (None, GREEDY),
+        ([None], GREEDY),
+        ([[1.5]], GREEDY),
+        ({"prompt_token_ids": 5}, GREEDY),
         ([[1]], Params(temperature="hot")),
         ([[1]], Params(top_p=7.0)),
     ):
