@@ -170,8 +170,11 @@ class Engine:
             self._fail(sequence, deltas, "scheduling", error)
         if plan.decodes or plan.chunks:
             self._run(plan.decodes, plan.chunks, deltas)
+            elapsed_s = self._clock.now() - started_s
+            num_tokens = len(plan.decodes) + sum(chunk.end - chunk.start for chunk in plan.chunks)
+            self._scheduler.pace.observe(num_tokens, elapsed_s)
             self._num_steps += 1
-            self._step_s += self._clock.now() - started_s
+            self._step_s += elapsed_s
         return deltas
 
     def _run(self, decodes: list[Sequence], chunks: list[Chunk], deltas: list[Delta]) -> None:

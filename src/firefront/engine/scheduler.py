@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from firefront.core.step import BLOCK_SIZE
 from firefront.engine.blocks import BlockPool
+from firefront.engine.pace import Pace
 from firefront.engine.prefix_cache import PrefixCache
 from firefront.engine.sequence import Sequence
 
@@ -44,6 +45,7 @@ class Scheduler:
         self.cache = cache
         self.max_num_seqs = max_num_seqs
         self.token_budget = token_budget
+        self.pace = Pace()
         self.running: list[Sequence] = []
         self.waiting: list[Sequence] = []
         self.num_preemptions = 0
@@ -65,6 +67,8 @@ class Scheduler:
         plan = StepPlan()
         num_preemptions = self.num_preemptions
         budget, prefills = self._schedule_decodes(plan)
+        if plan.decodes:
+            budget = min(budget, self.pace.mixed_tokens(self.token_budget))
         if prefills:
             budget = self._schedule_prefills(plan, prefills, budget)
         if self.waiting and budget > 0 and num_preemptions == self.num_preemptions:
