@@ -38,15 +38,15 @@ def test_learns_and_follows() -> None:
 def test_streams_go_on_beside_a_long_prompt() -> None:
     executor = TimedExecutor(num_blocks=128, max_model_len=1024)
     harness = executor.harness = Harness(executor, token_budget=256)
-    long = [3] * 700
-    harness.submit("first", long)  # alone: whole steps, and the cost is learnt
+    harness.submit("first", [3] * 700)  # alone: whole steps, and the cost is learnt
     harness.run()
     assert executor.largest_step == 256
     streams = SamplingParams(temperature=0.0, max_tokens=60, ignore_eos=True)
     harness.submit("stream", [5] * 10, streams)
     harness.step()
     executor.largest_step = 0
-    harness.submit("second", long[::-1] + [9])
+    second = [4] * 700
+    harness.submit("second", second)
     before = len(harness.outputs["stream"].token_ids)
     steps = 0
     while not harness.outputs["second"].token_ids:
@@ -56,4 +56,4 @@ def test_streams_go_on_beside_a_long_prompt() -> None:
         assert harness.clock.now() - started_s <= MIXED_STEP_S + 2 * TOKEN_S
     assert len(harness.outputs["stream"].token_ids) - before == steps
     assert executor.largest_step > MIN_TOKENS
-    assert harness.run()["second"].token_ids == solo(long[::-1] + [9]).token_ids
+    assert harness.run()["second"].token_ids == solo(second).token_ids

@@ -33,7 +33,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         Literal["bf16", "f32"], _field("warm", "precision of the KV cache")
     ] = "bf16"
     activations: Annotated[
-        Literal["int8", "f32"], _field("warm", "activations of quantised linears; f32 to compare")
+        Literal["int8", "f32"], _field("warm", "int8, or f32 (KV cache too) to compare")
     ] = "int8"
     context: Annotated[int, msgspec.Meta(ge=0), _field("warm", "longest sequence, tokens")] = 0
     kv_blocks: Annotated[

@@ -57,7 +57,7 @@ class CpuExecutor:
         self.kv_dtype = "f32" if deployment.activations == "f32" else deployment.kv_dtype
         self.max_model_len = min(deployment.context or MAX_CONTEXT, config.max_model_len)
         weight_bytes = packed_bytes(plan, checkpoint)
-        self.num_blocks = deployment.kv_blocks or self._choose_blocks(deployment, weight_bytes)
+        self.num_blocks = self._choose_blocks(deployment, weight_bytes)
         self.max_model_len = min(self.max_model_len, self.num_blocks * BLOCK_SIZE)
         if self.max_model_len < deployment.context:
             _log.warning(
@@ -94,14 +94,19 @@ class CpuExecutor:
         return kv_block_bytes(self.config, self.kv_dtype)
 
     def _choose_blocks(self, deployment: Deployment, weight_bytes: int) -> int:
-        """KV blocks for a few sequences of full context, within free memory."""
+        """The deployment's KV blocks, or those of a few sequences of full context; RequestError
+        where they do not fit beside the weights."""
         block_bytes = kv_block_bytes(self.config, self.kv_dtype)
         free = free_bytes() - weight_bytes
-        if free < 4 * block_bytes:
+        need = (deployment.kv_blocks or 4) * block_bytes
+        if free < need:
+            fix = "lower --kv-blocks" if deployment.kv_blocks else "use a smaller model"
             raise RequestError(
-                f"model: its weights take {weight_bytes >> 20} MiB and "
-                f"{(free + weight_bytes) >> 20} MiB are free; use a smaller model"
+                f"model: weights take {weight_bytes >> 20} MiB, its KV cache at least "
+                f"{-(-need >> 20)} MiB, and {(free + weight_bytes) >> 20} MiB are free; {fix}"
             )
+        if deployment.kv_blocks:
+            return deployment.kv_blocks
         wanted = -(-self.max_model_len // BLOCK_SIZE) * min(deployment.max_num_seqs, 16)
         room = min(int(free * MEMORY_SHARE), MAX_KV_BYTES) // block_bytes
         return max(4, min(wanted, room))
