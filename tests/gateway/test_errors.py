@@ -231,6 +231,27 @@ def test_foreign_host_is_refused(live: Live) -> None:
     assert live.http().get("/livez", headers={"host": "localhost:1234"}).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("https://evil.example", 400),
+        ("http://127.0.0.1.evil.example:8000", 400),
+        ("null", 400),  # a sandboxed frame
+        ("http://localhost:3000", 200),
+        ("http://[::1]:3000", 200),
+        ("chrome-extension://abcdef", 200),
+    ],
+)
+def test_web_pages_of_others_are_refused(live: Live, origin: str, status: int) -> None:
+    """A browser sends text/plain across origins without asking; no page may burn our cores."""
+    headers = {"origin": origin, "content-type": "text/plain"}
+    body = '{"model": "fake", "prompt": "x", "max_tokens": 1}'
+    answer = live.http().post("/v1/completions", content=body, headers=headers)
+    assert answer.status_code == status
+    if status == 400:
+        assert answer.json()["error"]["code"] == "unknown_origin"
+
+
 def test_request_id_is_echoed_when_sane(live: Live) -> None:
     got = live.http().get("/livez", headers={"x-request-id": "abc-1"}).headers
     assert got["x-request-id"] == "abc-1"

@@ -48,7 +48,7 @@ def serve(
         bool, _Flag("--require-key", help="Refuse requests without a key (not yet there).")
     ] = False,
     allowed_host: Annotated[
-        list[str] | None, _Flag(help="A further Host header to accept on loopback.")
+        list[str] | None, _Flag(help="A further name in Host and Origin to accept on loopback.")
     ] = None,
 ) -> None:
     """Serve models over the OpenAI API."""

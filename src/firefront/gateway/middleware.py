@@ -86,11 +86,21 @@ class Envelope:
                 f"at most {MAX_HEADERS} headers and {MAX_HEADER_BYTES >> 10} KiB of them"
             )
         if self._allowed_hosts is not None:
-            host = next((value for name, value in headers if name == b"host"), b"").decode("latin1")
+            host = _header(scope, b"host")
             if host_name(host) not in self._allowed_hosts:
                 return RequestError(
                     f"Host {host[:100]!r} is not served here; --allowed-host adds one",
                     code="unknown_host",
+                )
+            # A web page needs no permission to make a browser send us a request, only to read the
+            # answer; apps and extensions have origins of other schemes.
+            origin = _header(scope, b"origin")
+            scheme, _, place = origin.partition("://")
+            is_page = origin == "null" or scheme.lower() in ("http", "https")
+            if is_page and host_name(place) not in self._allowed_hosts:
+                return RequestError(
+                    f"Origin {origin[:100]!r} is not served here; --allowed-host adds its name",
+                    code="unknown_origin",
                 )
         return None
 
@@ -107,6 +117,10 @@ class Envelope:
             status=status or CLIENT_GONE,
             ms=round(seconds * 1e3, 1),
         )
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    return next((value for key, value in scope["headers"] if key == name), b"").decode("latin1")
 
 
 def host_name(host: str) -> str:
