@@ -7,8 +7,10 @@
 
 #include "cpu_features.h"
 #include "executor.h"
+#include "require.h"
 
 namespace nb = nanobind;
+using ff::require;
 using namespace nb::literals;
 
 namespace {
@@ -24,10 +26,6 @@ using OutInts = nb::ndarray<int32_t, nb::ndim<1>, nb::c_contig, nb::device::cpu>
 using OutInts2 = nb::ndarray<int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using OutFloats = nb::ndarray<float, nb::ndim<1>, nb::c_contig, nb::device::cpu>;
 using OutFloats2 = nb::ndarray<float, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
-
-void require(bool holds, const std::string& what) {
-  if (!holds) throw std::invalid_argument(what);
-}
 
 ff::Scheme scheme_of(const std::string& name) {
   for (int i = 0; i < static_cast<int>(std::size(ff::kSchemes)); ++i)

@@ -1,5 +1,6 @@
 // Setting up: weights, ops, buffers; and the checks that every step passes before it runs.
 #include "executor.h"
+#include "require.h"
 
 #include <algorithm>
 #include <exception>
@@ -11,10 +12,6 @@ namespace {
 constexpr size_t kAlign = 128;
 
 size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
-
-void require(bool holds, const char* what) {
-  if (!holds) throw std::invalid_argument(what);
-}
 
 }  // namespace
 
@@ -241,38 +238,6 @@ void Executor::finish(const Sizes& sizes) {
   logits_stride_ = vocab;
   for (int64_t i = 0; i <= tokens / kHeadRows; ++i)
     head_splits_.push_back(std::make_unique<Split>(threads_.count()));
-}
-
-int Executor::add_adapter(std::vector<AdapterPart> parts) {
-  auto adapter = std::make_unique<Adapter>();
-  adapter->parts = std::move(parts);
-  adapter->by_op.assign(ops_.size(), std::vector<const AdapterPart*>(kMaxParts, nullptr));
-  for (const AdapterPart& part : adapter->parts) {
-    require(part.op >= 0 && part.op < static_cast<int>(ops_.size()), "adapter: unknown op");
-    const Op& op = ops_[part.op];
-    require(part.part >= 0 && part.part < static_cast<int>(op.weights.size()) &&
-                op.spec.kind != OpKind::Embed && op.spec.kind != OpKind::Head,
-            "adapter: the op takes none");
-    const Matrix& weight = *op.weights[part.part];
-    require(part.rank >= 1 && part.rank <= kMaxRank, "adapter: rank must be 1 to 128");
-    require(static_cast<int64_t>(part.a.size()) == part.rank * weight.cols &&
-                static_cast<int64_t>(part.b.size()) == part.rank * weight.rows,
-            "adapter: shapes do not match the base");
-    adapter->by_op[part.op][part.part] = &part;
-  }
-  for (const AdapterPart& part : adapter->parts) ops_[part.op].has_adapters = true;
-  const auto free = std::find(adapters_.begin(), adapters_.end(), nullptr);
-  const int id = static_cast<int>(free - adapters_.begin());
-  if (free == adapters_.end())
-    adapters_.push_back(std::move(adapter));
-  else
-    *free = std::move(adapter);
-  return id;
-}
-
-void Executor::remove_adapter(int id) {
-  require(id >= 0 && id < static_cast<int>(adapters_.size()) && adapters_[id], "unknown adapter");
-  adapters_[id].reset();
 }
 
 void Executor::check(const StepView& v) const {

@@ -106,49 +106,6 @@ const Activations& Executor::prepare(const Op& op, int thread, int count, const 
   return to;
 }
 
-// u = A x for each part of the token's adapter.
-void Executor::shrink(const Op& op, int index, int64_t token, const float* x) {
-  const int32_t id = view_->adapter_ids[token];
-  if (id < 0) return;
-  const auto& parts = adapters_[id]->by_op[&op - ops_.data()];
-  const int64_t cols = op.weights[0]->cols;
-  for (int p = 0; p < kMaxParts; ++p) {
-    if (!parts[p]) continue;
-    float* u = shrunk_ + (int64_t{index} * kMaxParts + p) * kMaxRank;
-    for (int r = 0; r < parts[p]->rank; ++r) {
-      const float* a = parts[p]->a.data() + r * cols;
-      float lanes[16] = {};
-      int64_t k = 0;
-      for (; k + 16 <= cols; k += 16)
-        for (int i = 0; i < 16; ++i) lanes[i] += a[k + i] * x[k + i];
-      float sum = 0;
-      for (float lane : lanes) sum += lane;
-      for (; k < cols; ++k) sum += a[k] * x[k];
-      u[r] = sum;
-    }
-  }
-}
-
-// out[token][0..width) += scale * B u, rows `first` onwards of a part.
-void Executor::add_delta(const Op& op, int part, int64_t first, int width, int64_t stride,
-                         float* out) const {
-  if (!op.has_adapters || !view_->adapter_ids) return;
-  const int64_t last = std::min<int64_t>(first + width, op.weights[part]->rows);
-  for (int t = 0; t < view_->num_tokens; ++t) {
-    const int32_t id = view_->adapter_ids[t];
-    if (id < 0) continue;
-    const AdapterPart* adapter = adapters_[id]->by_op[&op - ops_.data()][part];
-    if (!adapter) continue;
-    const float* u = shrunk_ + (int64_t{t} * kMaxParts + part) * kMaxRank;
-    for (int64_t row = first; row < last; ++row) {
-      const float* b = adapter->b.data() + row * adapter->rank;
-      float sum = 0;
-      for (int r = 0; r < adapter->rank; ++r) sum += b[r] * u[r];
-      out[t * stride + row - first] += adapter->scale * sum;
-    }
-  }
-}
-
 void Executor::qkv(Op& op, int thread) {
   const OpSpec& spec = op.spec;
   const int tokens = view_->num_tokens, dim = spec.head_dim, panels = dim / kPanelRows;
