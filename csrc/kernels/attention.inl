@@ -201,19 +201,8 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
                                     blocks, scratch.scores, state);
           r += count();
         };
-        const int left = rows - r;
-        if (left >= 8)
-          run(std::integral_constant<int, 8>{});
-        else if (left >= 6)
-          run(std::integral_constant<int, 6>{});
-        else if (left >= 4)
-          run(std::integral_constant<int, 4>{});
-        else if (left == 3)
-          run(std::integral_constant<int, 3>{});
-        else if (left == 2)
-          run(std::integral_constant<int, 2>{});
-        else
-          run(std::integral_constant<int, 1>{});
+        const int left = rows - r, groups = (left + 7) / 8;
+        with_width<8>((left + groups - 1) / groups, run);
       }
     }
     for (int r = 0; r < rows; ++r) {

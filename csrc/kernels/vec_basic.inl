@@ -1,7 +1,8 @@
 // What every ISA's own operations build on. Included first inside an ISA's namespace.
 
-FF_INLINE f32 set1(float value) { return f32{} + value; }
-FF_INLINE i32 set1(int32_t value) { return i32{} + value; }
+// Written out: `f32{} + value` would be a real addition, for the sake of -0.
+FF_INLINE f32 set1(float x) { return f32{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
+FF_INLINE i32 set1(int32_t x) { return i32{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }
 FF_INLINE f32 bits(i32 value) {
   f32 same;
   std::memcpy(&same, &value, 64);

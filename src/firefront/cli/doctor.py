@@ -3,7 +3,6 @@
 Exit status 1 if any check fails. Reads only; nothing is changed or fetched.
 """
 
-import os
 import platform
 import sys
 from pathlib import Path
@@ -58,7 +57,9 @@ def check_python() -> Check:
 
 
 def check_cpu() -> Check:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    from firefront.backends.cpu.machine import num_cpus
+
+    usable = num_cpus()
     features = cpu_features()
     known = " ".join(name for name in FEATURES if name in features) or "features unknown"
     return Check("cpu", "ok", f"{cpu_model()}, {usable} usable threads, {known}")

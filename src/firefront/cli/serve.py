@@ -93,13 +93,8 @@ def resolve_deployments(
     undecided = [d for d in deployments if d.threads == 0]
     if len(deployments) == 1 or not undecided:
         return deployments
-    share = max(1, num_cores() // len(deployments))
+    from firefront.backends.cpu.machine import num_cpus
+
+    share = max(1, num_cpus() // len(deployments))
     typer.echo(f"{len(deployments)} models, {share} threads each; --threads sets another number")
     return [msgspec.structs.replace(d, threads=d.threads or share) for d in deployments]
-
-
-def num_cores() -> int:
-    """Cores this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
