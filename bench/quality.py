@@ -2,9 +2,13 @@
 
 python bench/quality.py MODEL.gguf TEXT [--tokens 4096] [--llama-perplexity BIN] [--json FILE]
 
-The oracle is transformers in float32 on the dequantised weights. Chunks of 512 tokens, scored on
-their second halves as llama-perplexity does (and on all positions for ours). llama.cpp is measured
-against a float32 GGUF of the same dequantised weights, written to a temporary folder.
+The oracle is transformers in float32 on the dequantised weights (it wants `accelerate` installed).
+Chunks of 512 tokens, scored on their second halves as llama-perplexity does (and on all positions
+for ours). llama.cpp is measured against a float32 GGUF of the same dequantised weights, in a
+temporary folder. The first chunk is also compared with the numpy executor that rounds activations
+and KV as the kernels do. That is no test of them in a deep model: one activation that falls to the
+other side of a border by a last bit moves the next layer's, and after 30 layers the roundings have
+nothing in common (tests/backends compares small models with an exact emulation instead).
 """
 
 import argparse
@@ -13,6 +17,7 @@ import json
 import re
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import gguf
@@ -21,11 +26,17 @@ import torch
 import transformers
 
 from firefront.backends.cpu.executor import CpuExecutor, load
+from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.step import BLOCK_SIZE, SAMPLER_ROW, SamplerRows, StepInputs
+from firefront.models import trace_model
 from firefront.text.tokenizer import load_tokenizer
+from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.quant import dequantize
+from firefront.weights.tensor import FLOATS
 
 CHUNK = 512
+BUDGET = 256
 
 
 def read_text(path: Path) -> str:
@@ -34,33 +45,52 @@ def read_text(path: Path) -> str:
         return file.read()
 
 
-def our_logits(executor: CpuExecutor, tokens: np.ndarray) -> np.ndarray:
-    """logits_TV of one chunk from position 0."""
-    logits_TV = np.empty((len(tokens), executor.vocab_size), np.float32)
+def pieces(tokens: np.ndarray) -> Iterator[StepInputs]:
+    """The steps of one chunk from position 0, BUDGET tokens each."""
     table = np.arange(-(-len(tokens) // BLOCK_SIZE), dtype=np.int32)[None]
-    budget = executor.max_tokens
-    for start in range(0, len(tokens), budget):
-        piece = tokens[start : start + budget].astype(np.int32)
+    for start in range(0, len(tokens), BUDGET):
+        piece = tokens[start : start + BUDGET].astype(np.int32)
         positions = np.arange(start, start + len(piece), dtype=np.int32)
-        rows = np.zeros(len(piece), SAMPLER_ROW)
+        yield StepInputs(
+            token_ids=piece,
+            positions=positions,
+            slot_mapping=positions.copy(),
+            cu_seqlens=np.array([0, len(piece)], np.int32),
+            seq_lens=np.array([start + len(piece)], np.int32),
+            block_tables=table,
+            logit_rows=np.arange(len(piece), dtype=np.int32),
+        )
+
+
+def our_logits(executor: CpuExecutor, tokens: np.ndarray) -> np.ndarray:
+    """logits_TV of one chunk."""
+    logits_TV = np.empty((len(tokens), executor.vocab_size), np.float32)
+    for inputs in pieces(tokens):
+        rows = np.zeros(len(inputs.token_ids), SAMPLER_ROW)
         for name, value in {"num_logprobs": -1, "target": -1, "mask_row": -1}.items():
             rows[name] = value
         rows["repetition_penalty"] = 1
         none = np.zeros(0, np.int32)
         executor.step(
-            StepInputs(
-                token_ids=piece,
-                positions=positions,
-                slot_mapping=positions.copy(),
-                cu_seqlens=np.array([0, len(piece)], np.int32),
-                seq_lens=np.array([start + len(piece)], np.int32),
-                block_tables=table,
-                logit_rows=np.arange(len(piece), dtype=np.int32),
-            ),
+            inputs,
             SamplerRows(rows, none, none, np.zeros(0, np.float32), np.zeros((0, 1), np.uint32)),
-            logits=logits_TV[start : start + len(piece)],
+            logits=logits_TV[inputs.positions[0] : inputs.positions[-1] + 1],
         )
     return logits_TV
+
+
+def quantising_oracle(model: Path, tokens: np.ndarray) -> np.ndarray:
+    """logits_TV of one chunk by the numpy executor, rounding as the kernels do."""
+    with open_checkpoint(model) as checkpoint:
+        oracle = NumpyExecutor(
+            trace_model(checkpoint.config),
+            lambda name: dequantize(checkpoint.tensors[name]),
+            -(-len(tokens) // BLOCK_SIZE),
+            activations="int8",
+            is_quantised=lambda name: checkpoint.tensors[name].dtype not in FLOATS,
+            kv_dtype="bf16",
+        )
+    return np.concatenate([oracle.forward(inputs) for inputs in pieces(tokens)])
 
 
 class Score:
@@ -145,13 +175,17 @@ def main() -> None:
     tokens = np.array(tokenizer.encode(text[: args.tokens * 16]), np.int32)
     chunks = args.tokens // CHUNK
     tokens = tokens[: chunks * CHUNK].reshape(chunks, CHUNK)
-    deployment = Deployment(model=str(args.model), context=CHUNK, token_budget=256, kv_blocks=64)
+    deployment = Deployment(model=str(args.model), context=CHUNK, token_budget=BUDGET, kv_blocks=64)
     executor = load(args.model, deployment)
     torch.set_num_threads(2)
     oracle = transformers.AutoModelForCausalLM.from_pretrained(
         args.model.parent, gguf_file=args.model.name, dtype=torch.float32
     )
-    every, half = Score(), Score()
+    every, half, kernels = Score(), Score(), Score()
+    want_TV = torch.tensor(quantising_oracle(args.model, tokens[0]))
+    got_TV = torch.tensor(our_logits(executor, tokens[0]))
+    kernels.add(want_TV[:-1], got_TV[:-1], torch.tensor(tokens[0][1:], dtype=torch.long))
+    print(json.dumps({"quantising_oracle": kernels.result()}), flush=True)
     for chunk in tokens:
         with torch.no_grad():
             want_TV = oracle(torch.tensor(chunk[None], dtype=torch.long)).logits[0]
@@ -163,6 +197,7 @@ def main() -> None:
         print(json.dumps(every.result()), flush=True)
     result = {"model": args.model.name, "isa": executor.isa, "all": every.result()}
     result["second_halves"] = half.result()
+    result["quantising_oracle"] = kernels.result()
     if args.llama_perplexity:
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
             file.write(text)
