@@ -2,7 +2,8 @@
 
 import pytest
 
-from firefront.cli.serve import num_cores, resolve_deployments
+from firefront.backends.cpu.machine import num_cpus
+from firefront.cli.serve import resolve_deployments
 from firefront.core.errors import RequestError
 from firefront.core.messages import Logprob
 from firefront.gateway.auth import allowed_hosts, check_bind
@@ -29,7 +30,7 @@ def test_require_key_is_not_there_yet() -> None:
 
 def test_threads_are_divided(capsys: pytest.CaptureFixture[str]) -> None:
     two = resolve_deployments(["a", "b"], None, {"threads": None})
-    assert [d.threads for d in two] == [max(1, num_cores() // 2)] * 2
+    assert [d.threads for d in two] == [max(1, num_cpus() // 2)] * 2
     assert "threads each" in capsys.readouterr().out
     assert [d.threads for d in resolve_deployments(["a", "b"], None, {"threads": 3})] == [3, 3]
     assert [d.threads for d in resolve_deployments(["a"], None, {})] == [0]
