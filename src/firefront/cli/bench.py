@@ -31,8 +31,8 @@ def engine(
     """Measure prefill, decode and time to first token, without server or network."""
     import sys
 
+    from firefront.backends.cpu.machine import num_cpus
     from firefront.cli.output import print_json
-    from firefront.cli.serve import num_cores
     from firefront.core.deployment import load_deployment
     from firefront.core.errors import RequestError
     from firefront.engine.bench import run_bench
@@ -52,7 +52,7 @@ def engine(
     stored = store.get(fetch.find(model, store).name)
     sha256 = stored.sha256 if stored else file_sha256(path) if path.is_file() else None
     deployment = load_deployment(
-        None, model=model, threads=threads or num_cores(), activations=activations
+        None, model=model, threads=threads or num_cpus(), activations=activations
     )
 
     def note(text: str) -> None:
