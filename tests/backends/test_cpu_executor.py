@@ -15,6 +15,7 @@ from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ModelFileError, RequestError
 from firefront.models import trace_model
+from tests.exact import ExactExecutor
 from tests.random_checkpoint import CONFIG, SCALES, RandomCheckpoint, random_checkpoint
 from tests.steps import NUM_BLOCKS, interleaved_steps, sampler_rows, span_step
 from tests.tiny import KINDS, text, tiny_model, transformers_logits, with_config
@@ -115,35 +116,64 @@ def load_checkpoint(folder, config) -> RandomCheckpoint:
     return RandomCheckpoint(config, dict(open_checkpoint(folder).tensors))
 
 
+def exact_logits(checkpoint: RandomCheckpoint, isa: str, tokens: np.ndarray) -> np.ndarray:
+    return ExactExecutor(checkpoint, fused=isa != "portable").logits(tokens)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize("name", list(DTYPES))
 def test_agrees_with_the_quantising_oracle(name: str, isa: str) -> None:
-    """One wide layer: a last-bit difference now and then rounds an activation to the next int8,
-    and in so small a model that moves the row, and those after it, by up to 1e-3. The other rows
-    have a KL of about 1e-12. The mean is measured on real models (bench/quality.py)."""
-    config = with_config(CONFIG, num_layers=1)
-    want, got = [], []
+    """With an oracle that adds in the kernels' order, all logits are the same bits.
+
+    The numpy executor adds in another: a last-bit difference now and then rounds an activation to
+    the next int8, and in so small a model that moves the row, and those after it, by up to 1e-3.
+    The other rows have a KL of about 1e-12.
+    """
     for seed in range(3):
-        checkpoint = random_checkpoint(DTYPES[name], seed=seed, config=config)
-        executor = cpu_executor(checkpoint, isa)
-        oracle = NumpyExecutor(
-            trace_model(config),
-            checkpoint.load,
-            NUM_BLOCKS,
-            activations="int8",
-            is_quantised=checkpoint.is_quantised,
-            kv_dtype="bf16",
-        )
-        rng = np.random.default_rng(seed)
-        tokens = rng.integers(0, config.vocab_size, 90).astype(np.int32)
-        for inputs, places in interleaved_steps([tokens[:60], tokens[30:]], rng):
-            want.append(oracle.forward(inputs))
-            got.append(run_logits(executor, inputs, len(places)))
-    want_TV, got_TV = np.concatenate(want), np.concatenate(got)
-    assert want_TV.std() >= 2
-    kl_T = divergence(want_TV, got_TV)
-    assert np.median(kl_T) <= 1e-9
-    assert np.quantile(kl_T, 0.75) <= 1e-5
+        checkpoint = random_checkpoint(DTYPES[name], seed=seed)
+        tokens = np.random.default_rng(seed).integers(0, 203, 80).astype(np.int32)
+        got_TV = straight(cpu_executor(checkpoint, isa), tokens)
+        want_TV = exact_logits(checkpoint, isa, tokens)
+        assert want_TV.std() >= 2
+        assert divergence(want_TV, got_TV).mean() <= 1e-5  # the bound where the bits are not equal
+        np.testing.assert_array_equal(got_TV, want_TV)
+
+    one_layer = with_config(CONFIG, num_layers=1)
+    checkpoint = random_checkpoint(DTYPES[name], config=one_layer)
+    oracle = NumpyExecutor(
+        trace_model(one_layer),
+        checkpoint.load,
+        NUM_BLOCKS,
+        activations="int8",
+        is_quantised=checkpoint.is_quantised,
+        kv_dtype="bf16",
+    )
+    executor, rng = cpu_executor(checkpoint, isa), np.random.default_rng(0)
+    kl = []
+    for inputs, places in interleaved_steps([tokens[:60], tokens[20:]], rng):
+        want_RV = oracle.forward(inputs)
+        kl.append(divergence(want_RV, run_logits(executor, inputs, len(places))))
+    assert np.median(np.concatenate(kl)) <= 1e-9
+    assert np.quantile(np.concatenate(kl), 0.75) <= 1e-5
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "over, length",
+    [
+        ({"family": "qwen3", "qkv_bias": False}, 40),
+        ({"family": "llama", "qkv_bias": False, "tie_embeddings": True}, 40),
+        ({"num_layers": 1}, 530),
+        ({"num_layers": 1, "sliding_window": 200}, 530),
+    ],
+)
+def test_families_and_chunks_of_keys_bit_for_bit(over: dict, length: int, isa: str) -> None:
+    config = with_config(CONFIG, **over)
+    checkpoint = random_checkpoint(("Q4_K", "Q6_K", "Q8_0"), config=config)
+    executor = cpu_executor(checkpoint, isa, kv_blocks=34, context=544, token_budget=length)
+    tokens = np.random.default_rng(0).integers(0, 203, length).astype(np.int32)
+    want_TV = exact_logits(checkpoint, isa, tokens)
+    np.testing.assert_array_equal(straight(executor, tokens), want_TV)
 
 
 @pytest.mark.parametrize("isa", ISAS)

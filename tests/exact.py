@@ -1,0 +1,295 @@
+"""The C++ kernels' arithmetic in numpy, bit for bit: every operation, in float32, in their order.
+
+Two programs that only add in another order differ in last bits; now and then such a bit rounds an
+activation to the next int8, and in a tiny model that moves a whole row. This oracle has the order
+of docs/design/002-kernels.md too, so nothing is left to excuse a difference. What it does not share
+with the kernels: packing and panels, tiles of tokens, threads, paging and batches.
+
+A sequence runs straight through from position 0: a token's result depends on no batch.
+Legend: T tokens, K input dim, N output dim, B blocks of K, H head dim, L keys.
+"""
+
+import functools
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firefront.models import trace_model
+from firefront.ops.context import round_bf16
+from firefront.plan import Op
+from firefront.weights.quant import _group_scales, dequantize, dequantize_rows
+from firefront.weights.tensor import BLOCK, FLOATS, Tensor
+from tests.random_checkpoint import SCALES, RandomCheckpoint
+
+F32 = NDArray[np.float32]
+LANES, LINEAR_BLOCK, TILE, CHUNK = 16, 32, 64, 256
+LOWEST = np.float32(-np.inf)
+
+
+class ExactExecutor:
+    """Logits of one sequence with int8 activations and bfloat16 keys and values.
+
+    `fused`: a multiply-add rounds once (AVX-512), else the product is rounded too (portable).
+    """
+
+    def __init__(self, checkpoint: RandomCheckpoint, *, fused: bool) -> None:
+        self._plan = trace_model(checkpoint.config)
+        self._tensors = checkpoint.tensors
+        self._multiply_add = fma if fused else product_then_sum
+
+    def logits(self, tokens_T: NDArray[np.int32]) -> F32:
+        """Of every position: (T, vocabulary)."""
+        values: dict[int, Any] = {self._plan.inputs[0].id: tokens_T}
+        with np.errstate(invalid="ignore", over="ignore"):
+            for op in self._plan.ops:
+                inputs = {n: values[v.id] for n, v in zip(op.input_names, op.inputs, strict=True)}
+                outputs = getattr(self, f"_{op.kind}")(op, **inputs)
+                outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+                values |= {v.id: x for v, x in zip(op.outputs, outputs, strict=True)}
+        logits_TV: F32 = values[self._plan.output.id]
+        return logits_TV
+
+    # Ops of the plan.
+
+    def _embed(self, op: Op, token_ids: NDArray[np.int32]) -> F32:
+        ((name, _),) = op.weights["table"].parts
+        return dequantize_rows(self._tensors[name], token_ids)
+
+    def _select_rows(self, op: Op, x: F32) -> F32:
+        return x
+
+    def _rmsnorm(self, op: Op, x: F32) -> F32:
+        return self._normalise(x, self._vector(op, "weight"), op.attrs["eps"])
+
+    def _qkv(self, op: Op, x: F32) -> tuple[F32, ...]:
+        heads, kv_heads = op.attrs["num_q_heads"], op.attrs["num_kv_heads"]
+        y_TN = self._project(op, x)
+        if "bias" in op.weights:
+            y_TN = y_TN + self._vector(op, "bias")
+        y_TNH = y_TN.reshape(len(x), -1, op.attrs["head_dim"])
+        q, k, v = np.split(y_TNH, [heads, heads + kv_heads], axis=1)
+        if "q_norm" in op.weights:
+            q = self._normalise(q, self._vector(op, "q_norm"), op.attrs["norm_eps"])
+            k = self._normalise(k, self._vector(op, "k_norm"), op.attrs["norm_eps"])
+        inv_freq = np.array(op.attrs["inv_freq"], np.float32)
+        return rotate(q, inv_freq), round_bf16(rotate(k, inv_freq)), round_bf16(v)
+
+    def _attention(self, op: Op, q: F32, k: F32, v: F32) -> F32:
+        group = q.shape[1] // k.shape[1]
+        k_TNH, v_TNH = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
+        x_TNH = self._attend(q * np.float32(op.attrs["scale"]), k_TNH, v_TNH, op.attrs["window"])
+        return x_TNH.reshape(len(q), -1)
+
+    def _linear(self, op: Op, x: F32, residual: F32 | None = None) -> F32:
+        y_TN = self._project(op, x)
+        if "bias" in op.weights:
+            y_TN = y_TN + self._vector(op, "bias")
+        return y_TN if residual is None else y_TN + residual
+
+    def _gate_up(self, op: Op, x: F32) -> F32:
+        gate, up = np.split(self._project(op, x), 2, axis=1)
+        return gate / (np.float32(1) + self._exp(-gate)) * up
+
+    def _lm_head(self, op: Op, x: F32) -> F32:
+        return self._project(op, x)
+
+    # What they are made of.
+
+    def _vector(self, op: Op, role: str) -> F32:
+        return np.concatenate([dequantize(self._tensors[n]) for n, _ in op.weights[role].parts])
+
+    def _project(self, op: Op, x_TK: F32) -> F32:
+        parts = []
+        for name, _ in op.weights["weight"].parts:
+            tensor = self._tensors[name]
+            if tensor.dtype in FLOATS:
+                parts.append(self._float_product(x_TK, dequantize(tensor)))
+            else:
+                parts.append(self._quantised_product(x_TK, Matrix(tensor)))
+        return np.concatenate(parts, axis=1)
+
+    def _float_product(self, x_TK: F32, weight_NK: F32) -> F32:
+        acc = np.zeros((len(x_TK), len(weight_NK)), np.float32)
+        for x_T, w_N in zip(x_TK.T, np.ascontiguousarray(weight_NK.T), strict=True):
+            acc = self._multiply_add(x_T[:, None], w_N, acc)
+        return acc
+
+    def _quantised_product(self, x_TK: F32, weight: "Matrix") -> F32:
+        """Per block acc += dot * (weight scale * activation scale); offsets are summed apart."""
+        q_BTE, scale_BT = quantise(x_TK)
+        sums_BT = scale_BT * q_BTE.sum(axis=2)
+        acc = np.zeros((len(x_TK), weight.scale_SN.shape[1]), np.float32)
+        offset = np.zeros_like(acc)
+        runs = len(weight.scale_SN) // len(q_BTE)  # scales in a block: two of Q6_K, else one
+        width = LINEAR_BLOCK // runs
+        for s, w_N in enumerate(weight.scale_SN):
+            b, first = s // runs, s % runs * width
+            columns = slice(first, first + width)
+            dot_TN = q_BTE[b, :, columns] @ weight.q_BEN[b, columns]  # whole numbers below 2^24
+            acc = self._multiply_add(dot_TN, scale_BT[b, :, None] * w_N, acc)
+        if weight.offset_BN is None:
+            return acc
+        for sums_T, offset_N in zip(sums_BT, weight.offset_BN, strict=True):
+            offset = self._multiply_add(sums_T[:, None], offset_N, offset)
+        return acc + offset
+
+    def _normalise(self, x: F32, weight: F32, eps: float) -> F32:
+        lanes = x.reshape(*x.shape[:-1], -1, LANES)
+        squares = np.zeros((*x.shape[:-1], LANES), np.float32)
+        for i in range(lanes.shape[-2]):
+            squares = self._multiply_add(lanes[..., i, :], lanes[..., i, :], squares)
+        mean = sum_lanes(squares) / np.float32(x.shape[-1])
+        inverse = np.float32(1) / np.sqrt(mean + np.float32(eps))
+        return x * inverse[..., None] * weight
+
+    def _exp(self, x: F32) -> F32:
+        """e^x by its powers up to six after taking out n ln 2; zero below -87."""
+        one, f32 = np.float32(1), np.float32
+        clamped = np.clip(x, f32(-87), f32(88))
+        n = np.rint(clamped * f32(1.44269504088896))
+        r = self._multiply_add(n, f32(-0.693359375), clamped)
+        r = self._multiply_add(n, f32(2.12194440e-4), r)
+        p = one / f32(720)
+        for term in (one / f32(120), one / f32(24), one / f32(6), f32(0.5), one, one):
+            p = self._multiply_add(p, r, term)
+        return np.where(x >= f32(-87), np.ldexp(p, n.astype(np.int32)), f32(0))
+
+    def _attend(self, q_TNH: F32, k_LNH: F32, v_LNH: F32, window: int | None) -> F32:
+        """Softmax over tiles of keys, started anew for every chunk; chunks are merged in order."""
+        total = None
+        for first in range(0, len(k_LNH), CHUNK):
+            keys, values = k_LNH[first : first + CHUNK], v_LNH[first : first + CHUNK]
+            part = self._attend_chunk(q_TNH, keys, values, first, window)
+            total = part if total is None else self._merge(*total, *part)
+        assert total is not None
+        _, length, out = total
+        return out * (np.float32(1) / length)[..., None]
+
+    def _attend_chunk(
+        self, q_TNH: F32, k_LNH: F32, v_LNH: F32, first: int, window: int | None
+    ) -> tuple[F32, F32, F32]:
+        """The largest score and the sum of weights (T, N), and the weighted values (T, N, H)."""
+        top = np.full(q_TNH.shape[:2], LOWEST)
+        length, out = np.zeros_like(top), np.zeros_like(q_TNH)
+        query_T = np.arange(len(q_TNH))[:, None, None]
+        for start in range(0, len(k_LNH), TILE):
+            keys, values = k_LNH[start : start + TILE], v_LNH[start : start + TILE]
+            scores = np.zeros((*q_TNH.shape[:2], TILE), np.float32)
+            live = scores[..., : len(keys)]
+            for d in range(q_TNH.shape[2]):
+                live[:] = self._multiply_add(q_TNH[..., d, None], keys[..., d].T, live)
+            key = first + start + np.arange(TILE)
+            seen = key <= query_T
+            if window is not None:
+                seen &= key > query_T - window
+            scores = np.where(seen, scores, LOWEST)
+            new_top = np.maximum(top, scores.max(axis=2))
+            none = new_top == LOWEST
+            weights = np.where(none[..., None], 0, self._exp(scores - new_top[..., None]))
+            rescale = np.where(none, np.float32(1), self._exp(top - new_top))
+            vectors = np.split(weights, TILE // LANES, axis=2)
+            length = length * rescale + sum_lanes(functools.reduce(np.add, vectors))
+            out = out * rescale[..., None]
+            for i, value_NH in enumerate(values):
+                out = self._multiply_add(weights[..., i, None], value_NH, out)
+            top = new_top
+        return top, length, out
+
+    def _merge(self, top: F32, length: F32, out: F32, top2: F32, length2: F32, out2: F32):
+        """Of the chunks so far and the next one."""
+        new_top = np.maximum(top, top2)
+        a, b = self._exp(top - new_top), self._exp(top2 - new_top)
+        merged = self._multiply_add(out2, b[..., None], out * a[..., None])
+        keep = top2 == LOWEST  # a chunk without a visible key
+        length = np.where(keep, length, length * a + length2 * b)
+        return new_top, length, np.where(keep[..., None], out, merged)
+
+
+class Matrix:
+    """A quantised weight taken apart: value = scale * q + offset, q whole (the zero point is off).
+
+    One scale for every block of 32 columns (16 in Q6_K), in the same order; offsets per block.
+    """
+
+    def __init__(self, tensor: Tensor) -> None:
+        dtype, rows = tensor.dtype, tensor.shape[0]
+        order = np.arange(rows) if tensor.row_order is None else tensor.row_order
+        stored = tensor.data.reshape(rows, -1)[order]
+        blocks = stored.reshape(-1, BLOCK[dtype][1])
+        half = [blocks[:, i : i + 2].copy().view(np.float16) for i in SCALES[dtype]]
+        scale, offset = half[0].astype(np.float32), None
+        if dtype in ("Q4_K", "Q5_K"):
+            scales, minima = _group_scales(blocks[:, 4:16])
+            scale, offset = scale * scales, -(half[1].astype(np.float32) * minima)
+        elif dtype == "Q6_K":
+            scale = scale * blocks[:, 192:208].view(np.int8)
+        elif dtype == "Q4_1":
+            offset = half[1].astype(np.float32)
+        values_NK = dequantize(replace(tensor, data=unscaled(blocks, dtype), row_order=None))
+        q_NBE = values_NK.reshape(rows, -1, LINEAR_BLOCK)
+        assert (q_NBE == np.rint(q_NBE)).all() and np.abs(q_NBE).max() <= 128
+        self.q_BEN = np.ascontiguousarray(q_NBE.transpose(1, 2, 0))
+        self.scale_SN = np.ascontiguousarray(scale.reshape(rows, -1).T)
+        self.offset_BN = None if offset is None else offset.reshape(rows, -1).T.copy()
+
+
+def unscaled(blocks: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
+    """The blocks with every scale one and every minimum zero: their values are the integers."""
+    blocks = blocks.copy()
+    for value, at in zip((1, 0), SCALES[dtype], strict=False):
+        blocks[:, at : at + 2] = np.frombuffer(np.float16(value).tobytes(), np.uint8)
+    if dtype in ("Q4_K", "Q5_K"):
+        blocks[:, 4:16] = np.repeat([1, 0, 1], 4)
+    elif dtype == "Q6_K":
+        blocks[:, 192:208] = 1
+    return blocks.reshape(-1)
+
+
+def quantise(x_TK: F32) -> tuple[F32, F32]:
+    """Activations as whole numbers (B, T, 32) and the scale of each block (B, T)."""
+    x_BTE = x_TK.reshape(len(x_TK), -1, LINEAR_BLOCK).transpose(1, 0, 2)
+    top = np.abs(x_BTE).max(axis=2)
+    live = top > np.float32(1e-30)
+    inverse = np.where(live, np.float32(127) / np.where(live, top, np.float32(1)), np.float32(0))
+    q = np.rint(np.clip(x_BTE * inverse[..., None], np.float32(-127), np.float32(127)))
+    return q, top / np.float32(127)
+
+
+def rotate(x_TNH: F32, inv_freq: F32) -> F32:
+    """Half-split rotary embedding of rows at positions 0, 1, ..."""
+    angles = np.arange(len(x_TNH), dtype=np.float32)[:, None] * inv_freq
+    c, s = (
+        np.array([[f(angle) for angle in row] for row in angles.tolist()], np.float32)[:, None]
+        for f in (math.cos, math.sin)
+    )
+    a, b = np.split(x_TNH, 2, axis=2)
+    return np.concatenate([a * c - b * s, b * c + a * s], axis=2)
+
+
+def sum_lanes(x: F32) -> F32:
+    """Sum over the last axis of sixteen: the upper half onto the lower until one is left."""
+    while x.shape[-1] > 1:
+        low, high = np.split(x, 2, axis=-1)
+        x = low + high
+    return x[..., 0]
+
+
+def product_then_sum(a: F32, b: F32, c: F32) -> F32:
+    return a * b + c
+
+
+def fma(a: F32, b: F32, c: F32) -> F32:
+    """a * b + c rounded once. In float64 the product is exact and the sum nearly so: where it was
+    rounded to the middle of two float32, the lost part says to which side it belongs."""
+    product = np.multiply(a, b, dtype=np.float64)
+    total = np.asarray(product + c)
+    middle = (total.view(np.int64) & 0x1FFFFFFF) == 0x10000000
+    if middle.any():
+        s, p, q = (np.broadcast_to(x, total.shape)[middle] for x in (total, product, c))
+        t = s - p
+        lost = (p - (s - t)) + (q - t)
+        total[middle] = np.where(lost == 0, s, np.nextafter(s, np.copysign(np.inf, lost)))
+    return total.astype(np.float32)
