@@ -27,6 +27,7 @@ import msgspec
 from firefront.core import messages
 from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, OverloadedError
+from firefront.engine.coalesce import Coalescer
 
 TOKEN_VARIABLE = "FIREFRONT_BOOT_TOKEN"
 EXIT_BAD_DEPLOYMENT = 3  # the deployment or the model is at fault: a restart cannot help
@@ -151,6 +152,7 @@ class Worker:
         self._stats = loaded.engine.stats()
         self._told_idle = True
         self._draining = False
+        self._coalescer = Coalescer()
 
     def run(self) -> None:
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
@@ -164,8 +166,9 @@ class Worker:
             self._step_started_s = time.monotonic()
             deltas = self._engine.step()
             self._step_started_s = None
-            if deltas:
-                self._outbox.put(*deltas)
+            idle = not self._engine.has_work
+            if due := self._coalescer.take(deltas, time.monotonic(), flush=idle):
+                self._outbox.put(*due)
             self._refresh_stats(idle=False)
 
     def _handle(self, message: messages.AnyMessage) -> None:
