@@ -268,20 +268,27 @@ def test_adapter_delta_in_every_linear(isa: str) -> None:
     adapter = executor._native.add_adapter(parts)
     tokens = rng.integers(0, 203, 40).astype(np.int32)
     merged = merged_checkpoint(checkpoint, plan, deltas, 0.7)
-    want = NumpyExecutor(plan, merged, NUM_BLOCKS)
+    adapted = NumpyExecutor(plan, merged, NUM_BLOCKS)
     base = NumpyExecutor(plan, checkpoint.load, NUM_BLOCKS)
-    for inputs, places in interleaved_steps([tokens, tokens[::-1].copy()], rng):
-        which = np.array([s for s, n in enumerate(np.diff(inputs.cu_seqlens)) for _ in range(n)])
-        ids = np.where(which == 0, adapter, -1).astype(np.int32)
+    both = [tokens, tokens[::-1].copy()]
+    tables = [[0, 1, 2], [5, 4, 3]]
+    for spans in (
+        [(0, 0, 13), (1, 0, 20)],
+        [(1, 20, 21), (0, 13, 14)],  # so few that every thread packs for itself
+        [(0, 14, 40), (1, 21, 39)],
+        [(1, 39, 40)],
+    ):
+        inputs, places = span_step(both, tables, spans, rng)
+        ids = np.full(len(inputs.token_ids), -1, np.int32)  # sequence 0 alone has the adapter
+        for token, (sequence, _) in zip(inputs.logit_rows, places, strict=True):
+            ids[token] = adapter if sequence == 0 else -1
         got = np.empty((len(places), 203), np.float32)
         executor.step(inputs, sampler_rows(len(places)), adapter_ids=ids, logits=got)
-        both = want.forward(inputs), base.forward(inputs)
-        if len(inputs.seq_lens) == 1 and inputs.positions[0] == 0:
-            assert np.abs(got - both[0]).max() <= 2e-3
-            assert np.abs(got - both[1]).max() > 0.1
-            break
-    else:
-        pytest.fail("no step had a sequence alone from its start")
+        with_it, without = adapted.forward(inputs), base.forward(inputs)
+        for row, (sequence, _) in enumerate(places):
+            want, other = (with_it, without) if sequence == 0 else (without, with_it)
+            assert np.abs(got[row] - want[row]).max() <= 2e-3
+            assert np.abs(got[row] - other[row]).max() > 0.1
 
 
 def merged_checkpoint(checkpoint, plan, deltas, scale):

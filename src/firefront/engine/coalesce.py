@@ -4,6 +4,8 @@ A stream's first and last words, and prompt scores, go at once. Knows no sockets
 Invariant: what leaves, in its order, says what came in.
 """
 
+import msgspec
+
 from firefront.core.messages import Delta
 
 FLUSH_S = 0.008  # below what anyone sees; steps that take longer are never held
@@ -42,18 +44,9 @@ def joined(first: Delta, second: Delta) -> Delta:
     """Two deltas of one request as one; all but the output is the second's."""
     if first.generation != second.generation:
         return second
-    logprobs = [*(first.logprobs or ()), *(second.logprobs or ())]
-    return Delta(
-        request_id=second.request_id,
-        generation=second.generation,
+    return msgspec.structs.replace(
+        second,
         token_ids=first.token_ids + second.token_ids,
         text=first.text + second.text,
-        logprobs=logprobs or None,
-        prompt_logprobs=second.prompt_logprobs,
-        finish=second.finish,
-        stop_reason=second.stop_reason,
-        error=second.error,
-        error_code=second.error_code,
-        usage=second.usage,
-        timings=second.timings,
+        logprobs=[*(first.logprobs or ()), *(second.logprobs or ())] or None,
     )
