@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from firefront.core.errors import FirefrontError, NotFoundError, RequestError
@@ -114,8 +114,9 @@ def test_bad_specs_are_refused(spec: str) -> None:
 
 
 @given(st.text(max_size=80))
+@example("~0")
 def test_any_text_parses_or_is_refused(text: str) -> None:
-    for spec in (text, f"hf:{text}", f"pypi:{text}", f"pypi:a==1!{text}"):
+    for spec in (text, f"file:{text}", f"hf:{text}", f"pypi:{text}", f"pypi:a==1!{text}"):
         try:
             model = parse_spec(spec, {})
         except FirefrontError:

@@ -9,7 +9,13 @@ from firefront.core.errors import RequestError
 def home() -> Path:
     """The data folder, created private (0700) on first use; RequestError if it can not be."""
     if configured := os.environ.get("FIREFRONT_HOME"):
-        folder = Path(configured).expanduser()
+        try:
+            folder = Path(configured).expanduser()
+        except RuntimeError:  # `~name` of nobody
+            raise RequestError(
+                f"{configured}: no such user; set FIREFRONT_HOME to a folder of yours",
+                param="FIREFRONT_HOME",
+            ) from None
     else:
         import platformdirs  # only here: keeps `firefront --help` fast
 

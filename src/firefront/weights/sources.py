@@ -95,14 +95,21 @@ def check_relative_path(path: str, spec: str) -> str:
 def parse_source(text: str) -> LocalSource | HubSource | IndexSource | None:
     """Parse a spec without its pin; None if it can only be an alias."""
     if text.startswith("file:"):
-        return LocalSource(Path(text[5:]).expanduser())
+        return _local(text[5:])
     if text.startswith("hf:"):
         return _parse_hub(text)
     if text.startswith("pypi:"):
         return _parse_index(text)
     if text.startswith((".", "~")) or "/" in text or text.endswith(".gguf"):
-        return LocalSource(Path(text).expanduser())
+        return _local(text)
     return None
+
+
+def _local(path: str) -> LocalSource:
+    try:
+        return LocalSource(Path(path).expanduser())
+    except RuntimeError:  # `~name` of nobody
+        raise RequestError(f"{path}: no such user; write the whole path", param="model") from None
 
 
 def _parse_hub(text: str) -> HubSource:
