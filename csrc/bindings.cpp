@@ -95,11 +95,12 @@ int add_vector(ff::Executor& executor, Floats values) {
   return executor.add_vector(std::vector<float>(values.data(), values.data() + values.size()));
 }
 
-void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapping,
-          Ints cu_seqlens, Ints seq_lens, Ints2 block_tables, Ints logit_rows,
-          nb::object adapter_ids, Bytes rows, Ints history, Ints bias_ids, Floats bias_values,
-          Words2 masks, OutInts tokens, OutFloats logprobs, OutInts ranks, OutInts2 top_ids,
-          OutFloats2 top_logprobs, MutableBytes bad, nb::object logits) {
+int step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapping, Ints cu_seqlens,
+         Ints seq_lens, Ints2 block_tables, Ints logit_rows, nb::object adapter_ids, Bytes rows,
+         Ints history, Ints bias_ids, Floats bias_values, Words2 masks, OutInts tokens,
+         OutFloats logprobs, OutInts ranks, OutInts2 top_ids, OutFloats2 top_logprobs,
+         MutableBytes bad, nb::object logits, int max_steps, nb::object stop_ids,
+         nb::object stop_starts, nb::object new_work) {
   ff::StepView v{};
   v.num_tokens = static_cast<int>(token_ids.size());
   v.num_sequences = static_cast<int>(seq_lens.size());
@@ -109,11 +110,14 @@ void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapp
   require(positions.size() == T && slot_mapping.size() == T, "positions, slot_mapping: length T");
   require(cu_seqlens.size() == S + 1 && block_tables.shape(0) == S, "cu_seqlens, block_tables: S");
   require(rows.size() == R * sizeof(ff::SampleRow), "rows: one record a logit row");
-  require(tokens.size() == R && logprobs.size() == R && ranks.size() == R && bad.size() == R,
-          "results: length R");
-  require(top_ids.shape(0) == R && top_logprobs.shape(0) == R &&
+  require(max_steps >= 1 && max_steps <= 1024, "max_steps: 1 to 1024");
+  const size_t results = R * max_steps;
+  require(tokens.size() == results && logprobs.size() == results && ranks.size() == results &&
+              bad.size() == results,
+          "results: length R times steps");
+  require(top_ids.shape(0) == results && top_logprobs.shape(0) == results &&
               top_ids.shape(1) == top_logprobs.shape(1),
-          "results: top_ids and top_logprobs are R x K");
+          "results: top_ids and top_logprobs are R times steps x K");
   require(bias_ids.size() == bias_values.size(), "bias_ids, bias_values: same length");
   v.token_ids = token_ids.data();
   v.positions = positions.data();
@@ -149,8 +153,18 @@ void step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mapp
         "logits: R x V");
     v.logits = logits_out.data();
   }
+  if (max_steps == 1) {
+    nb::gil_scoped_release release;
+    executor.step(v);
+    return 1;
+  }
+  const auto ids = nb::cast<Ints>(stop_ids), starts = nb::cast<Ints>(stop_starts),
+             flag = nb::cast<Ints>(new_work);
+  require(starts.size() == R + 1 && flag.size() == 1, "stop_starts: R + 1; new_work: 1");
+  const ff::Burst burst{max_steps, static_cast<int>(ids.size()), ids.data(), starts.data(),
+                        flag.data()};
   nb::gil_scoped_release release;
-  executor.step(v);
+  return executor.burst(v, burst);
 }
 
 }  // namespace
@@ -209,7 +223,8 @@ NB_MODULE(_native, m) {
       .def("step", &step, "token_ids"_a, "positions"_a, "slot_mapping"_a, "cu_seqlens"_a,
            "seq_lens"_a, "block_tables"_a, "logit_rows"_a, "adapter_ids"_a.none(), "rows"_a,
            "history"_a, "bias_ids"_a, "bias_values"_a, "masks"_a, "tokens"_a, "logprobs"_a,
-           "ranks"_a, "top_ids"_a, "top_logprobs"_a, "bad"_a, "logits"_a.none())
+           "ranks"_a, "top_ids"_a, "top_logprobs"_a, "bad"_a, "logits"_a.none(), "max_steps"_a = 1,
+           "stop_ids"_a = nb::none(), "stop_starts"_a = nb::none(), "new_work"_a = nb::none())
       .def_prop_ro("num_threads", &ff::Executor::num_threads)
       .def_prop_ro("isa", &ff::Executor::isa)
       .def_prop_ro("weight_bytes", &ff::Executor::weight_bytes)

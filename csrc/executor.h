@@ -56,6 +56,14 @@ struct StepView {
   float* logits;  // optional copy of all rows, R x V, for tests and evaluation
 };
 
+// Up to `max_steps` decode steps in one call. It ends early after a step in which a row was bad or
+// chose one of its stop ids (of row r: stop_starts[r] to stop_starts[r + 1]), and once *new_work is
+// not 0. Results are those of the steps one after the other.
+struct Burst {
+  int max_steps, num_stop_ids;
+  const int32_t *stop_ids, *stop_starts, *new_work;
+};
+
 class Executor {
  public:
   Executor(int num_threads, const Kernels& kernels, bool f32_activations);
@@ -72,6 +80,7 @@ class Executor {
   // One forward pass and one choice a logit row. Throws std::invalid_argument on inputs that would
   // read or write outside what belongs to them. One call at a time; no adapter comes or goes in it.
   void step(const StepView& view);
+  int burst(const StepView& first, const Burst& burst);  // returns how many steps ran
 
   int num_threads() const { return threads_.count(); }
   int vocab_size() const { return sizes_.vocab_size; }
@@ -93,6 +102,7 @@ class Executor {
 
   void check_ops(const Sizes& sizes) const;
   void check(const StepView& view) const;
+  void check_burst(const StepView& view, const Burst& burst) const;
   void plan_attention(const StepView& view);
   void run(int thread);
   void embed(const Op& op, int thread);

@@ -23,6 +23,8 @@ from firefront.core.sampling import SamplingParams
 from firefront.engine.engine import Engine
 from firefront.text.tokenizer import Tokenizer
 
+BURST_S = 0.25  # nobody waits for single tokens, but an interrupt should not wait long
+
 Prompt = str | Mapping[str, Any] | Sequence[int]
 Message = Mapping[str, Any]
 
@@ -71,7 +73,7 @@ class LLM:
         from firefront.engine.load import build_engine
 
         deployment = load_deployment(None, model=model, **fields)
-        self._take(*build_engine(deployment, seed=seed))
+        self._take(*build_engine(deployment, seed=seed, hold_s=BURST_S))
 
     @classmethod
     def from_engine(cls, engine: Engine, tokenizer: Tokenizer) -> "LLM":

@@ -14,6 +14,7 @@ from firefront.backends.cpu.lower import lower
 from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ModelFileError, RequestError
+from firefront.core.step import Burst, SamplerRows, StepInputs, StepResult
 from firefront.models import trace_model
 from tests.exact import ExactExecutor
 from tests.random_checkpoint import CONFIG, SCALES, RandomCheckpoint, random_checkpoint
@@ -300,6 +301,87 @@ def merged_checkpoint(checkpoint, plan, deltas, scale):
                 a, b = deltas[weight.name][index]
                 merged[name] = merged[name] + scale * b @ a
     return merged.__getitem__
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_burst_equals_its_steps(isa: str) -> None:
+    """Tokens, log-probabilities and bad rows of seven steps in one call; and what ends it."""
+    executor = cpu_executor(random_checkpoint(("Q8_0",), seed=6), isa, kv_blocks=64)
+    rng, length, steps = np.random.default_rng(2), np.array([13, 30, 5, 44]), 7
+    history = rng.integers(0, 203, length.sum()).astype(np.int32)
+    rows = sampler_rows(4, history=history, seed=[1, 2, 3, 4], position=length).rows
+    rows["history_start"], rows["history_len"] = [0, 0, 43, 0], [0, 0, 5, 0]
+    rows["temperature"], rows["num_logprobs"] = [0, 1, 0.7, 0], [-1, 3, 0, 2]
+    rows["repetition_penalty"][2], rows["frequency_penalty"][2] = 1.5, 0.5
+    tables = rng.permutation(16).reshape(4, 4).astype(np.int32)
+    starts = np.concatenate([[0], np.cumsum(length)])
+    sequences = [history[a:b] for a, b in zip(starts, starts[1:], strict=False)]
+    for i, tokens in enumerate(sequences):  # everything but the last token
+        inputs, _ = span_step(sequences, tables.tolist(), [(i, 0, len(tokens) - 1)], rng)
+        run_logits(executor, inputs, len(inputs.logit_rows))
+
+    def first() -> tuple[StepInputs, SamplerRows]:
+        positions = (length - 1).astype(np.int32)
+        slots = tables[range(4), positions // 16] * 16 + positions % 16
+        inputs = StepInputs(
+            token_ids=np.array([tokens[-1] for tokens in sequences]),
+            positions=positions,
+            slot_mapping=slots.astype(np.int32),
+            cu_seqlens=np.arange(5, dtype=np.int32),
+            seq_lens=length.astype(np.int32),
+            block_tables=tables,
+            logit_rows=np.arange(4, dtype=np.int32),
+        )
+        return inputs, replace(sampler_rows(4, history=history), rows=rows.copy())
+
+    inputs, sampler = first()
+    want, histories = [], [tokens.tolist() for tokens in sequences]
+    for _ in range(steps):
+        want.append(executor.step(inputs, sampler))
+        for known, token in zip(histories, want[-1].token_ids.tolist(), strict=True):
+            known.append(token)
+        positions = inputs.positions + 1
+        slots = tables[range(4), positions // 16] * 16 + positions % 16
+        inputs = replace(
+            inputs, token_ids=want[-1].token_ids, positions=positions, slot_mapping=slots,
+            seq_lens=positions + 1,
+        )  # fmt: skip
+        new_rows = sampler.rows.copy()
+        new_rows["position"] += 1
+        new_rows["history_start"][2], new_rows["history_len"][2] = 0, len(histories[2])
+        sampler = replace(sampler, rows=new_rows, history=np.array(histories[2], np.int32))
+
+    def burst(stop_ids: list[list[int]], new_work: int = 0, **over: object) -> StepResult:
+        flat = np.array([t for ids in stop_ids for t in ids], np.int32)
+        counts = np.cumsum([0, *map(len, stop_ids)]).astype(np.int32)
+        inputs, sampler = first()
+        flag = np.array([new_work], np.int32)
+        return executor.burst(
+            replace(inputs, **over), sampler, Burst(steps, flat, counts, flag)
+        )
+
+    got = burst([[], [], [], []])
+    for name in ("token_ids", "bad_rows"):
+        wanted = np.concatenate([getattr(step, name) for step in want])
+        np.testing.assert_array_equal(getattr(got, name), wanted)
+    for row, num_top in ((1, 3), (2, 0), (3, 2)):
+        for name in ("logprobs", "ranks", "top_ids", "top_logprobs"):
+            wanted = np.stack([getattr(step, name)[row] for step in want])
+            mine = getattr(got, name)[row::4]
+            mine, wanted = (x[:, :num_top] if x.ndim == 2 else x for x in (mine, wanted))
+            np.testing.assert_array_equal(mine, wanted)
+    tokens = [step.token_ids.tolist() for step in want]
+    stop = tokens[4][3]
+    num_steps = next(s for s in range(steps) if tokens[s][3] == stop) + 1
+    assert burst([[], [], [], [202, stop]]).token_ids.tolist() == sum(tokens[:num_steps], [])
+    assert len(burst([[], [], [], []], new_work=1).token_ids) == 4
+    for over in (
+        {"block_tables": tables[:, :3].copy()},  # row 3 would outgrow it
+        {"logit_rows": np.array([0, 2, 1, 3], np.int32)},
+        {"positions": first()[0].positions - 1},
+    ):
+        with pytest.raises(ValueError):
+            burst([[], [], [], []], **over)
 
 
 def test_nan_weights_are_refused_by_name() -> None:

@@ -33,6 +33,8 @@ class InstantEngine:
 
     def abort(self, request_id: str, generation: int) -> None: ...
 
+    def watch(self, new_work: object) -> None: ...
+
     def step(self) -> list[Delta]:
         deltas = []
         for request_id in list(self._left):

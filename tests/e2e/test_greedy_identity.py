@@ -1,5 +1,5 @@
 """Greedy tokens of a real model are the same alone, among 31 others, chunked, with the prefix
-cached and after preemption: the promise of batch invariance, end to end through the engine."""
+cached, after preemption and in bursts of steps: batch invariance, end to end through the engine."""
 
 from pathlib import Path
 
@@ -36,19 +36,21 @@ def prompts(starter_path: Path) -> list[list[int]]:
 
 @pytest.fixture(scope="module")
 def alone(executor: CpuExecutor, prompts: list[list[int]]) -> list[list[int]]:
-    return [run(engine_of(executor, prefix_cache=False), [prompt])[0] for prompt in prompts]
+    one_step = {"prefix_cache": False, "max_burst": 1}
+    return [run(engine_of(executor, **one_step), [prompt])[0] for prompt in prompts]
 
 
 class FewerBlocks:
     """The same executor with a smaller pool, so that the engine has to preempt."""
 
     def __init__(self, executor: CpuExecutor, num_blocks: int) -> None:
-        self.num_blocks, self.step = num_blocks, executor.step
+        self.num_blocks, self.step, self.burst = num_blocks, executor.step, executor.burst
         self.max_model_len, self.vocab_size = executor.max_model_len, executor.vocab_size
 
 
 def engine_of(executor: CpuExecutor | FewerBlocks, **config: object) -> Engine:
-    return Engine(executor, None, EngineConfig(**config), SystemClock())
+    settings = EngineConfig(**{"hold_s": 10.0, **config})
+    return Engine(executor, None, settings, SystemClock())
 
 
 def run(engine: Engine, prompts: list[list[int]]) -> list[list[int]]:

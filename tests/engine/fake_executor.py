@@ -7,11 +7,19 @@ preemption does wrong shows as an assertion or as tokens that differ from `expec
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
 from firefront.core.sampling import SamplingParams
-from firefront.core.step import BLOCK_SIZE, SAMPLER_ROW, SamplerRows, StepInputs, StepResult
+from firefront.core.step import (
+    BLOCK_SIZE,
+    SAMPLER_ROW,
+    Burst,
+    SamplerRows,
+    StepInputs,
+    StepResult,
+)
 
 POISON = (-1, -1, b"poison")
 EOS = 0
@@ -67,6 +75,7 @@ class FakeExecutor:
         self.bad: Callable[[list[int]], bool] | None = None
         self.num_steps = 0
         self.largest_step = 0
+        self.bursts: list[int] = []  # steps of each
 
     def poison(self, block: int) -> None:
         self.slots[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE] = [POISON] * BLOCK_SIZE
@@ -82,6 +91,58 @@ class FakeExecutor:
         if self.after_write:
             self.after_write(histories)
         return self._sample(inputs, rows, histories)
+
+    def burst(self, inputs: StepInputs, rows: SamplerRows, burst: Burst) -> StepResult:
+        """The steps one by one, with inputs made anew for each: what the C++ executor does."""
+        num_seqs = len(inputs.token_ids)
+        assert burst.max_steps > 1 and len(burst.stop_starts) == num_seqs + 1
+        assert inputs.logit_rows.tolist() == list(range(num_seqs))
+        assert (inputs.positions == inputs.seq_lens - 1).all()
+        last_block = (inputs.positions + burst.max_steps - 1) // BLOCK_SIZE
+        reach = inputs.block_tables[np.arange(num_seqs), last_block] * BLOCK_SIZE
+        assert len(set(reach.tolist())) == num_seqs, "blocks not reserved, or not given"
+        ends = [
+            burst.stop_ids[a:b].tolist()
+            for a, b in zip(burst.stop_starts, burst.stop_starts[1:], strict=False)
+        ]
+        results: list[StepResult] = []
+        while True:
+            beyond = np.arange(inputs.block_tables.shape[1]) > inputs.positions[:, None] // 16
+            tables = np.where(beyond, 0, inputs.block_tables)
+            results.append(self.step(replace(inputs, block_tables=tables), rows))
+            tokens = results[-1].token_ids
+            ended = [t in end for t, end in zip(tokens.tolist(), ends, strict=True)]
+            if len(results) == burst.max_steps or any(ended) or results[-1].bad_rows.any():
+                break
+            if burst.new_work[0]:
+                break
+            inputs, rows = self._next(inputs, rows, tokens)
+        self.bursts.append(len(results))
+        return StepResult(
+            *(np.concatenate([getattr(r, name) for r in results]) for name in StepResult.__slots__)
+        )
+
+    def _next(
+        self, inputs: StepInputs, rows: SamplerRows, tokens: np.ndarray
+    ) -> tuple[StepInputs, SamplerRows]:
+        positions = inputs.positions + 1
+        blocks = inputs.block_tables[np.arange(len(tokens)), positions // BLOCK_SIZE]
+        inputs = replace(
+            inputs,
+            token_ids=tokens,
+            positions=positions,
+            seq_lens=positions + 1,
+            slot_mapping=blocks * BLOCK_SIZE + positions % BLOCK_SIZE,
+        )
+        new_rows, history = rows.rows.copy(), []
+        new_rows["position"] += 1
+        for row, token in zip(new_rows, tokens, strict=True):
+            start, length = row["history_start"], row["history_len"]
+            row["history_start"] = len(history)
+            if length:
+                history += [*rows.history[start : start + length].tolist(), int(token)]
+                row["history_len"] = length + 1
+        return inputs, replace(rows, rows=new_rows, history=np.array(history, np.int32))
 
     def _check_arrays(self, inputs: StepInputs, rows: SamplerRows) -> None:
         for name in StepInputs.__slots__:

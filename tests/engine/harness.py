@@ -9,6 +9,7 @@ from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from tests.engine.fake_executor import EOS, FakeExecutor
 
+MAX_BURST = 1  # conftest.py runs each test a second time with bursts of several steps
 GREEDY = SamplingParams(temperature=0.0, max_tokens=8)
 
 
@@ -82,7 +83,7 @@ class Harness:
     ) -> None:
         self.executor = executor or FakeExecutor()
         self.clock = ManualClock()
-        settings = EngineConfig(**{"eos_ids": frozenset({EOS}), **config})
+        settings = EngineConfig(**{"eos_ids": frozenset({EOS}), "max_burst": MAX_BURST, **config})
         self.engine = Engine(self.executor, tokenizer, settings, self.clock)
         self.outputs: dict[str, Output] = {}
 

@@ -48,7 +48,7 @@ def test_deadline_of_a_waiting_request_is_an_error() -> None:
 
 
 def test_deadline_of_a_started_request_keeps_what_exists() -> None:
-    harness = Harness(tokenizer=FakeTokenizer())
+    harness = Harness(tokenizer=FakeTokenizer(), max_burst=1)
     harness.submit("r", PROMPT, LONG, deadline_s=2.0)
     for _ in range(5):
         harness.step()

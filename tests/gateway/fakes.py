@@ -88,6 +88,8 @@ class FakeEngine:
     def set_knobs(self, knobs: Any) -> None:
         self._note(f"knobs {knobs}")
 
+    def watch(self, new_work: object) -> None: ...
+
     def stats(self) -> Stats:
         return Stats(
             num_running=len(self._running),

@@ -77,3 +77,19 @@ class StepResult:
     top_ids: NDArray[np.int32]  # R x K
     top_logprobs: NDArray[np.float32]  # R x K
     bad_rows: NDArray[np.uint8]  # R, 1 where logits were not finite: fail that request alone
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """Up to `max_steps` decode steps in one call, every sequence one token with a logit row.
+
+    Each chosen token is the next step's input. The call ends early after a step in which a row was
+    bad or chose one of its stop ids (row r: stop_ids[stop_starts[r] : stop_starts[r + 1]]), and
+    after the running step once `new_work` is not 0. Its StepResult has the rows of the steps one
+    after the other, so their number says how many ran.
+    """
+
+    max_steps: int
+    stop_ids: NDArray[np.int32]
+    stop_starts: NDArray[np.int32]  # R + 1
+    new_work: NDArray[np.int32]  # one element, set by another thread

@@ -16,7 +16,7 @@ class Coalescer:
 
     def __init__(self) -> None:
         self._held: dict[str, Delta] = {}
-        self._flushed_s = float("-inf")
+        self._flushed_s = self._taken_s = float("-inf")
 
     def take(self, deltas: list[Delta], now_s: float, *, flush: bool) -> list[Delta]:
         """Add a step's deltas and return what is to be sent; `flush`: all of it."""
@@ -29,7 +29,8 @@ class Coalescer:
                 due.append(delta)
             else:
                 self._held[delta.request_id] = delta
-        if flush or now_s - self._flushed_s >= FLUSH_S:
+        step_s, self._taken_s = now_s - self._taken_s, now_s
+        if flush or now_s + step_s - self._flushed_s > FLUSH_S:  # at the next it would be too late
             due += self._held.values()
             self._held.clear()
             self._flushed_s = now_s

@@ -8,8 +8,12 @@ a prefix.
 
 import heapq
 import logging
+import math
 import random
 import sys
+
+import numpy as np
+from numpy.typing import NDArray
 
 from firefront.core.clock import Clock
 from firefront.core.errors import OverloadedError, RequestError
@@ -17,7 +21,8 @@ from firefront.core.messages import Delta, Logprob, SetKnobs, Stats, Submit
 from firefront.core.step import BLOCK_SIZE, StepResult
 from firefront.engine import admission, output, step_inputs
 from firefront.engine.blocks import BlockPool
-from firefront.engine.config import EngineConfig, Executor
+from firefront.engine.burst import Bursts
+from firefront.engine.config import BurstExecutor, EngineConfig, Executor
 from firefront.engine.prefix_cache import PrefixCache
 from firefront.engine.scheduler import Chunk, Scheduler
 from firefront.engine.sequence import Sequence
@@ -30,7 +35,7 @@ class Engine:
 
     def __init__(
         self,
-        executor: Executor,
+        executor: Executor | BurstExecutor,
         tokenizer: output.TokensToText | None,
         config: EngineConfig,
         clock: Clock,
@@ -51,6 +56,8 @@ class Engine:
         # Executors with buffers of fixed size say how many tokens a step may have.
         self._max_step_tokens: int = getattr(executor, "max_tokens", sys.maxsize)
         self.set_knobs(SetKnobs())
+        self._burst = getattr(executor, "burst", None)
+        self._bursts = Bursts(config.max_burst if self._burst else 1, config.hold_s)
         self._random = random.Random(config.seed)
         self._sequences: dict[str, Sequence] = {}
         self._deadlines: list[tuple[float, str]] = []  # a heap; also of requests that have ended
@@ -125,6 +132,10 @@ class Engine:
             self._limits.vocab_size,
         )
 
+    def watch(self, new_work: NDArray[np.int32]) -> None:
+        """End a burst of steps early while `new_work[0]`, set by another thread, is not 0."""
+        self._bursts.new_work = new_work
+
     @property
     def max_model_len(self) -> int:
         """Most tokens of one sequence, prompt and output."""
@@ -169,11 +180,18 @@ class Engine:
         for sequence, error in plan.failed:
             self._fail(sequence, deltas, "scheduling", error)
         if plan.decodes or plan.chunks:
-            self._run(plan.decodes, plan.chunks, deltas)
+            left_s = self._deadlines[0][0] - started_s if self._deadlines else math.inf
+            num_steps = self._bursts.choose(plan, self._scheduler, left_s)
+            if num_steps > 1:
+                num_steps = self._run_burst(plan.decodes, num_steps, deltas)
+            else:
+                self._run(plan.decodes, plan.chunks, deltas)
             elapsed_s = self._clock.now() - started_s
             num_tokens = len(plan.decodes) + sum(chunk.end - chunk.start for chunk in plan.chunks)
-            self._scheduler.pace.observe(num_tokens, elapsed_s)
-            self._num_steps += 1
+            self._scheduler.pace.observe(num_tokens, elapsed_s / num_steps)
+            if not plan.chunks:
+                self._bursts.observe(num_tokens, num_steps, elapsed_s)
+            self._num_steps += num_steps
             self._step_s += elapsed_s
         return deltas
 
@@ -201,16 +219,52 @@ class Engine:
         now_s = self._clock.now()
         for row, sequence in enumerate(decodes):
             try:
-                self._scheduler.advance(sequence, sequence.num_computed + 1)
                 if bad[row]:
                     self._fail_bad(sequence, deltas)
                 else:
-                    self._take(sequence, tokens[row], result, row, deltas, now_s)
+                    rows_taken = range(row, row + 1)
+                    self._take(sequence, [tokens[row]], result, rows_taken, deltas, now_s)
             except Exception as error:
                 self._fail(sequence, deltas, "finishing", error)
         row = len(decodes)
         for chunk in chunks:
             row = self._take_chunk(chunk, tokens, bad, result, row, deltas, now_s)
+
+    def _run_burst(self, decodes: list[Sequence], num_steps: int, deltas: list[Delta]) -> int:
+        """Compute up to `num_steps` steps in one call; returns how many. If that raises, one step
+        is computed the ordinary way, which finds whose fault it is."""
+        num_seqs = len(decodes)
+        try:
+            inputs, rows = self._buffers.gather(decodes, [])
+            self._buffers.reach(decodes, num_steps)
+            burst = self._bursts.inputs(decodes, num_steps)
+            result: StepResult = self._burst(inputs, rows, burst)  # type: ignore[misc]
+            tokens: list[list[int]] = result.token_ids.reshape(-1, num_seqs).T.tolist()
+            bad: list[int] = result.bad_rows[-num_seqs:].tolist()
+            num_done = len(tokens[0])
+        except Exception:
+            _log.warning("a burst of %d steps failed; one step instead", num_steps, exc_info=True)
+            self._buffers.forget()
+            for sequence in decodes:
+                self._scheduler.trim(sequence, sequence.num_tokens)
+            self._run(decodes, [], deltas)
+            return 1
+        now_s = self._clock.now()
+        for row, sequence in enumerate(decodes):
+            try:
+                taken = tokens[row][: num_done - bad[row]]  # only the last step can be bad
+                if taken:
+                    rows_taken = range(row, num_done * num_seqs, num_seqs)
+                    self._take(sequence, taken, result, rows_taken, deltas, now_s)
+                if bad[row] and not sequence.is_finished:
+                    self._fail_bad(sequence, deltas)
+            except Exception as error:
+                self._fail(sequence, deltas, "finishing", error)
+        if num_done < num_steps:
+            self._buffers.forget()
+            for sequence in decodes:
+                self._scheduler.trim(sequence, sequence.num_computed)
+        return num_done
 
     def _take_chunk(
         self,
@@ -236,7 +290,8 @@ class Engine:
             if scored:
                 self._take_scored(sequence, result, row, len(scored))
             if has_token:
-                self._take(sequence, tokens[stop - 1], result, stop - 1, deltas, now_s)
+                rows = range(stop - 1, stop)
+                self._take(sequence, [tokens[stop - 1]], result, rows, deltas, now_s)
             elif end == sequence.num_tokens:
                 self._prompt_tokens += sequence.prompt_len
                 self._finish(sequence, deltas, "length")
@@ -247,13 +302,56 @@ class Engine:
     def _take(
         self,
         sequence: Sequence,
-        token: int,
+        tokens: list[int],
         result: StepResult,
-        row: int,
+        rows: range,
         deltas: list[Delta],
         now_s: float,
     ) -> None:
-        """Append the chosen token to a sequence, and its Delta to `deltas`."""
+        """Append chosen tokens (of `rows`) to a sequence, up to one that ends it, and their Delta
+        to `deltas`. All but the last have been computed; what follows the end never was."""
+        finish, stop_reason, text = None, None, ""
+        num_taken = 0
+        for token in tokens:
+            num_taken += 1
+            finish, stop_reason, piece = self._append(sequence, token)
+            text += piece
+            if finish is not None:
+                tokens = tokens[:num_taken]
+                break
+        self._scheduler.advance(sequence, sequence.num_tokens - 1)
+        self._generation_tokens += num_taken
+        logprobs: list[Logprob] | None = None
+        if (num_top := sequence.sampling.logprobs) is not None:
+            logprobs = [
+                output.logprob_of(result, row, num_top, self._tokenizer)
+                for row in rows[:num_taken]
+            ]
+        is_first = sequence.first_token_s is None
+        if is_first:
+            sequence.first_token_s = now_s
+            self._prompt_tokens += sequence.prompt_len
+        if finish is not None:
+            self._finish(
+                sequence, deltas, finish, token_ids=tokens, text=text, logprobs=logprobs,
+                stop_reason=stop_reason,
+            )  # fmt: skip
+            return
+        deltas.append(
+            Delta(
+                request_id=sequence.request_id,
+                generation=sequence.generation,
+                token_ids=tokens,
+                text=text,
+                logprobs=logprobs,
+                prompt_logprobs=_take_prompt_logprobs(sequence) if is_first else None,
+                usage=sequence.usage() if is_first else None,
+                timings=sequence.timings(now_s, is_last=False) if is_first else None,
+            )
+        )
+
+    def _append(self, sequence: Sequence, token: int) -> tuple[str | None, str | int | None, str]:
+        """Append one token; returns finish and stop_reason if it ends the sequence, and text."""
         sampling = sequence.sampling
         sequence.append(token)
         num_output = sequence.num_output
@@ -268,41 +366,14 @@ class Engine:
                 stop_reason = token
         elif num_output >= sequence.max_tokens:
             finish = "length"
-        text = ""
-        if sequence.text is not None:
-            text, matched = sequence.text.take(
-                token,
-                is_shown=finish != "stop" or sampling.include_stop_str_in_output,
-                is_last=finish is not None,
-            )
-            if matched is not None:
-                finish, stop_reason = "stop", matched
-        logprobs: list[Logprob] | None = None
-        if sampling.logprobs is not None:
-            logprobs = [output.logprob_of(result, row, sampling.logprobs, self._tokenizer)]
-        is_first = sequence.first_token_s is None
-        if is_first:
-            sequence.first_token_s = now_s
-            self._prompt_tokens += sequence.prompt_len
-        self._generation_tokens += 1
-        if finish is not None:
-            self._finish(
-                sequence, deltas, finish, token_ids=[token], text=text, logprobs=logprobs,
-                stop_reason=stop_reason,
-            )  # fmt: skip
-            return
-        deltas.append(
-            Delta(
-                request_id=sequence.request_id,
-                generation=sequence.generation,
-                token_ids=[token],
-                text=text,
-                logprobs=logprobs,
-                prompt_logprobs=_take_prompt_logprobs(sequence) if is_first else None,
-                usage=sequence.usage() if is_first else None,
-                timings=sequence.timings(now_s, is_last=False) if is_first else None,
-            )
+        if sequence.text is None:
+            return finish, stop_reason, ""
+        text, matched = sequence.text.take(
+            token,
+            is_shown=finish != "stop" or sampling.include_stop_str_in_output,
+            is_last=finish is not None,
         )
+        return ("stop", matched, text) if matched is not None else (finish, stop_reason, text)
 
     def _take_scored(self, sequence: Sequence, result: StepResult, row: int, count: int) -> None:
         num_top = sequence.sampling.prompt_logprobs or 0

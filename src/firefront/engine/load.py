@@ -6,13 +6,16 @@ The only place where the engine meets a particular executor.
 from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.step import BLOCK_SIZE
+from firefront.engine.coalesce import FLUSH_S
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from firefront.engine.worker import Loaded
 from firefront.text.tokenizer import Tokenizer, load_tokenizer
 
 
-def build_engine(deployment: Deployment, *, seed: int = 0) -> tuple[Engine, Tokenizer]:
+def build_engine(
+    deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
+) -> tuple[Engine, Tokenizer]:
     """Load the deployment's model. FirefrontErrors say what is wrong with model or machine."""
     from firefront.backends.cpu.executor import load
     from firefront.weights.fetch import resolve
@@ -20,7 +23,7 @@ def build_engine(deployment: Deployment, *, seed: int = 0) -> tuple[Engine, Toke
     path = resolve(deployment.model)
     tokenizer = load_tokenizer(path)
     executor = load(path, deployment)
-    config = EngineConfig.from_deployment(deployment, seed=seed)
+    config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
     return Engine(executor, tokenizer, config, SystemClock()), tokenizer
 
 

@@ -82,6 +82,28 @@ class Scheduler:
         if end // BLOCK_SIZE != start // BLOCK_SIZE:
             self.cache.insert(sequence, start)
 
+    def reserve(self, decodes: list[Sequence], num_steps: int) -> int:
+        """Give decoding sequences blocks for `num_steps` tokens each, or for fewer where the pool
+        has not so many without a preemption; returns for how many."""
+        while num_steps > 1:
+            ends = [sequence.num_computed + num_steps for sequence in decodes]
+            missing = [
+                max(0, _num_blocks_for(end) - sequence.num_blocks)
+                for sequence, end in zip(decodes, ends, strict=True)
+            ]
+            if sum(missing) <= self.pool.num_free:
+                for sequence, count in zip(decodes, missing, strict=True):
+                    for _ in range(count):
+                        sequence.add_block(self.pool.allocate())
+                break
+            num_steps //= 2
+        return num_steps
+
+    def trim(self, sequence: Sequence, end: int) -> None:
+        """Take back blocks that a sequence holds for tokens from `end` on."""
+        while sequence.num_blocks > _num_blocks_for(end):
+            self.pool.release([sequence.drop_block()])
+
     def check_invariants(self) -> None:
         """Assert that lists are sorted and disjoint, tables cover tokens, counts match tables."""
         for queue in (self.running, self.waiting):

@@ -83,6 +83,11 @@ class Sequence:
         """True when one token is left to compute and its logits choose the next."""
         return self.num_tokens - self.num_computed == 1 and self.max_tokens > 0
 
+    def steps_until_change(self) -> int:
+        """Decode steps until Python must look: the last token, or the last with an end banned."""
+        num_output, min_tokens = self.num_output, self.sampling.min_tokens
+        return (min_tokens if num_output < min_tokens else self.max_tokens) - num_output
+
     @property
     def is_scoring(self) -> bool:
         """True while prompt tokens still need their log-probability."""
@@ -100,6 +105,11 @@ class Sequence:
             self.block_table = _doubled(self.block_table)
         self.block_table[self.num_blocks] = block
         self.num_blocks += 1
+
+    def drop_block(self) -> int:
+        """Take the last block out of the table."""
+        self.num_blocks -= 1
+        return int(self.block_table[self.num_blocks])
 
     def blocks(self) -> list[int]:
         held: list[int] = self.block_table[: self.num_blocks].tolist()

@@ -111,6 +111,15 @@ class StepBuffers:
         self._inputs, self._sampler_rows = (None, None) if chunks else (inputs, rows)
         return inputs, rows
 
+    def reach(self, decodes: list[Sequence], num_steps: int) -> None:
+        """Write the blocks that the decodes gathered last will use in `num_steps` steps."""
+        for row, sequence in enumerate(decodes):
+            start = sequence.num_computed
+            first = (start >> _BLOCK_SHIFT) + 1
+            stop = ((start + num_steps - 1) >> _BLOCK_SHIFT) + 1
+            if stop > first:
+                self._tables[row, first:stop] = sequence.block_table[first:stop]
+
     def _bind(self, decodes: list[Sequence]) -> None:
         """Lay out what stays while these sequences decode together."""
         self.forget()

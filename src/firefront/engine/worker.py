@@ -23,6 +23,8 @@ from pathlib import Path
 from typing import Protocol
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from firefront.core import messages
 from firefront.core.deployment import Deployment
@@ -48,6 +50,7 @@ class EngineLike(Protocol):
     def step(self) -> list[messages.Delta]: ...
     def set_knobs(self, knobs: messages.SetKnobs) -> None: ...
     def stats(self) -> messages.Stats: ...
+    def watch(self, new_work: NDArray[np.int32]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -103,9 +106,13 @@ class Outbox:
 
 
 class Inbox:
-    """Frames from the gateway, read by a thread of its own; end of file ends the process."""
+    """Frames from the gateway, read by a thread of its own; end of file ends the process.
+
+    `new_work[0]` is 1 while something waits to be drained: it ends a burst of steps early.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
+        self.new_work = np.zeros(1, np.int32)
         self._connection = connection
         self._messages: collections.deque[messages.AnyMessage] = collections.deque()
         self._arrived = threading.Event()
@@ -114,6 +121,7 @@ class Inbox:
     def drain(self) -> list[messages.AnyMessage]:
         """Everything that has arrived, in order."""
         self._arrived.clear()
+        self.new_work[0] = 0
         taken = []
         while self._messages:
             taken.append(self._messages.popleft())
@@ -138,6 +146,7 @@ class Inbox:
                 except (msgspec.DecodeError, RecursionError) as error:
                     leave(f"a frame that is not ours: {error}")
                 self._messages.append(message)
+                self.new_work[0] = 1
                 self._arrived.set()
 
 
@@ -146,6 +155,7 @@ class Worker:
 
     def __init__(self, loaded: Loaded, inbox: Inbox, outbox: Outbox) -> None:
         self._engine = loaded.engine
+        self._engine.watch(inbox.new_work)
         self._inbox = inbox
         self._outbox = outbox
         self._step_started_s: float | None = None  # read by the heartbeat thread

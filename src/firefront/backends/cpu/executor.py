@@ -17,7 +17,7 @@ from firefront.backends.cpu.machine import free_bytes, num_cpus
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
 from firefront.core.model_config import ModelConfig
-from firefront.core.step import BLOCK_SIZE, SamplerRows, StepInputs, StepResult
+from firefront.core.step import BLOCK_SIZE, Burst, SamplerRows, StepInputs, StepResult
 from firefront.models import FAMILIES
 from firefront.plan import Plan, trace
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
@@ -123,17 +123,39 @@ class CpuExecutor:
 
         ValueError for inputs that point outside what the executor owns.
         """
+        return self._step(inputs, rows, adapter_ids, logits, None)
+
+    def burst(
+        self,
+        inputs: StepInputs,
+        rows: SamplerRows,
+        burst: Burst,
+        *,
+        adapter_ids: NDArray[np.int32] | None = None,
+    ) -> StepResult:
+        """Decode steps in one call; the block tables must reach `burst.max_steps` tokens on."""
+        return self._step(inputs, rows, adapter_ids, None, burst)
+
+    def _step(
+        self,
+        inputs: StepInputs,
+        rows: SamplerRows,
+        adapter_ids: NDArray[np.int32] | None,
+        logits: NDArray[np.float32] | None,
+        burst: Burst | None,
+    ) -> StepResult:
         num_rows = len(inputs.logit_rows)
         top = max(int(rows.rows["num_logprobs"].max()), 0) if num_rows else 0
+        num_results = num_rows * (burst.max_steps if burst else 1)
         result = StepResult(
-            token_ids=np.empty(num_rows, np.int32),
-            logprobs=np.empty(num_rows, np.float32),
-            ranks=np.empty(num_rows, np.int32),
-            top_ids=np.empty((num_rows, top), np.int32),
-            top_logprobs=np.empty((num_rows, top), np.float32),
-            bad_rows=np.empty(num_rows, np.uint8),
+            token_ids=np.empty(num_results, np.int32),
+            logprobs=np.empty(num_results, np.float32),
+            ranks=np.empty(num_results, np.int32),
+            top_ids=np.empty((num_results, top), np.int32),
+            top_logprobs=np.empty((num_results, top), np.float32),
+            bad_rows=np.empty(num_results, np.uint8),
         )
-        self._native.step(
+        num_steps = self._native.step(
             inputs.token_ids,
             inputs.positions,
             inputs.slot_mapping,
@@ -154,8 +176,23 @@ class CpuExecutor:
             result.top_logprobs,
             result.bad_rows,
             logits,
-        )
-        return result
+            *(() if burst is None else (
+                burst.max_steps, burst.stop_ids, burst.stop_starts, burst.new_work
+            )),
+        )  # fmt: skip
+        return result if burst is None else _first(result, num_steps * num_rows)
+
+
+def _first(result: StepResult, num_rows: int) -> StepResult:
+    """The result's first rows."""
+    return StepResult(
+        token_ids=result.token_ids[:num_rows],
+        logprobs=result.logprobs[:num_rows],
+        ranks=result.ranks[:num_rows],
+        top_ids=result.top_ids[:num_rows],
+        top_logprobs=result.top_logprobs[:num_rows],
+        bad_rows=result.bad_rows[:num_rows],
+    )
 
 
 def kv_block_bytes(config: ModelConfig, kv_dtype: str) -> int:
