@@ -34,13 +34,19 @@ ff::Scheme scheme_of(const std::string& name) {
 }
 
 int add_matrix(ff::Executor& executor, const std::string& dtype, Bytes data, int64_t rows,
-               int64_t cols, nb::object row_order) {
+               int64_t cols, nb::object row_order, nb::object scales) {
   ff::FileMatrix source{scheme_of(dtype), data.data(), data.size(), rows, cols, nullptr};
   Ints order;
   if (!row_order.is_none()) {
     order = nb::cast<Ints>(row_order);
     require(static_cast<int64_t>(order.size()) == rows, "row_order: one entry a row");
     source.row_order = order.data();
+  }
+  Floats row_scales;
+  if (!scales.is_none()) {
+    row_scales = nb::cast<Floats>(scales);
+    require(static_cast<int64_t>(row_scales.size()) == rows, "scales: one a row");
+    source.scales = row_scales.data();
   }
   nb::gil_scoped_release release;
   return executor.add_matrix(source);
@@ -187,7 +193,8 @@ NB_MODULE(_native, m) {
           },
           "threads"_a, "isa"_a = "", "f32_activations"_a = false)
       .def("reserve_weights", &ff::Executor::reserve_weights, "bytes"_a)
-      .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a, "row_order"_a.none())
+      .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a, "row_order"_a.none(),
+           "scales"_a.none() = nb::none())
       .def("add_vector", &add_vector, "values"_a)
       .def("add_op", &add_op, "kind"_a, "attrs"_a)
       .def(

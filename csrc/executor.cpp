@@ -201,7 +201,7 @@ void Executor::finish(const Sizes& sizes) {
     return aligned(count * blocks * (kBlock * 4 + 32 + 4 * 4));
   };
   const size_t row = aligned(max_cols_ * 4), bytes = aligned(max_cols_ * 16 + 4096),
-               scales = aligned(blocks * 48 * 4), out = aligned(tokens * widest_unit * 4 + 1024),
+               scales = aligned(blocks * 64 * 4), out = aligned(tokens * widest_unit * 4 + 1024),
                scores = aligned(kAttnRows * kKvTile * 4 + 1024),
                attn = aligned(int64_t{kAttnRows} * 3 * sizes.head_dim * 4),
                per_vocab = aligned(vocab * 4), own = input_bytes(2);

@@ -1,5 +1,6 @@
 #include "pack.h"
 
+#include <cmath>
 #include <cstring>
 #include <string>
 
@@ -48,21 +49,21 @@ void put_values_low4(const Slot& slot, uint8_t* plane, const uint8_t* values) {
   put_nibbles(slot, plane, packed);
 }
 
-// Bit 4 of each value: byte (row, i) of the plane has bit g for column 4 * g + i.
-void put_bit4(const Slot& slot, uint8_t* plane, const uint8_t* values) {
+// The lowest bit of each value: byte (row, i) of the plane has bit g for column 4 * g + i.
+void put_bit(const Slot& slot, uint8_t* plane, const uint8_t* values) {
   for (int i = 0; i < 4; ++i) {
     uint8_t bits = 0;
-    for (int g = 0; g < 8; ++g) bits |= ((values[4 * g + i] >> 4) & 1) << g;
+    for (int g = 0; g < 8; ++g) bits |= (values[4 * g + i] & 1) << g;
     plane[slot.row * 4 + i] = bits;
   }
 }
 
-// Bits 4 and 5: two planes, groups 0 to 3 and 4 to 7, two bits a group.
-void put_bits45(const Slot& slot, uint8_t* planes, const uint8_t* values) {
+// The lowest two bits: two planes, groups 0 to 3 and 4 to 7, two bits a group.
+void put_two_bits(const Slot& slot, uint8_t* planes, const uint8_t* values) {
   for (int half = 0; half < 2; ++half)
     for (int i = 0; i < 4; ++i) {
       uint8_t bits = 0;
-      for (int g = 0; g < 4; ++g) bits |= (values[16 * half + 4 * g + i] >> 4 & 3) << 2 * g;
+      for (int g = 0; g < 4; ++g) bits |= (values[16 * half + 4 * g + i] & 3) << 2 * g;
       planes[half * 64 + slot.row * 4 + i] = bits;
     }
 }
@@ -78,19 +79,65 @@ void pack_q4_1(const uint8_t* block, const Slot& slot) {
   put_scale(slot, slot.group + 288, block + 2);
 }
 
+// The fifth bits of Q5_0 and Q5_1: bit k of a word is column k's.
+void put_fifth_bits(const Slot& slot, uint8_t* plane, uint32_t word) {
+  uint8_t bits[32];
+  for (int k = 0; k < 32; ++k) bits[k] = word >> k & 1;
+  put_bit(slot, plane, bits);
+}
+
 void pack_q5_0(const uint8_t* block, const Slot& slot) {
-  const uint32_t high = load32(block + 2);
-  uint8_t bit4[32];
-  for (int k = 0; k < 32; ++k) bit4[k] = (high >> k & 1) << 4;
   put_nibbles(slot, slot.group, block + 6);
-  put_bit4(slot, slot.group + 256, bit4);
+  put_fifth_bits(slot, slot.group + 256, load32(block + 2));
   put_scale(slot, slot.group + 320, block);
+}
+
+void pack_q5_1(const uint8_t* block, const Slot& slot) {
+  put_nibbles(slot, slot.group, block + 8);
+  put_fifth_bits(slot, slot.group + 256, load32(block + 4));
+  put_scale(slot, slot.group + 320, block);
+  put_scale(slot, slot.group + 352, block + 2);
 }
 
 void pack_q8_0(const uint8_t* block, const Slot& slot) {
   for (int g = 0; g < 8; ++g)
     store32(slot.group + g * 64 + slot.row * 4, load32(block + 2 + 4 * g) ^ 0x80808080u);
   put_scale(slot, slot.group + 512, block);
+}
+
+// Block b of a Q2_K or Q3_K file block has its two bits at 2 * (b % 4) of 32 bytes.
+void unpack_two_bits(const uint8_t* packed, int b, uint8_t* values) {
+  for (int k = 0; k < 32; ++k) values[k] = packed[32 * (b / 4) + k] >> 2 * (b % 4) & 3;
+}
+
+// A byte of the header: scale in the low half, minimum in the high one, for 16 columns.
+void pack_q2_k(const uint8_t* block, const Slot& slot) {
+  put_scale(slot, slot.group, block + 80);
+  put_scale(slot, slot.group + 32, block + 82);
+  for (int s = 0; s < 16; ++s) slot.group[64 + s * 16 + slot.row] = block[s];
+  for (int b = 0; b < 8; ++b) {
+    uint8_t values[32];
+    unpack_two_bits(block + 16, b, values);
+    put_two_bits(slot, slot.group + 320 + 128 * b, values);
+  }
+}
+
+// Sixteen 6-bit scales in twelve bytes, less 32; the third bits of block b are bit b of 32 bytes.
+void pack_q3_k(const uint8_t* block, const Slot& slot) {
+  const uint8_t* packed = block + 96;
+  put_scale(slot, slot.group, block + 108);
+  for (int s = 0; s < 16; ++s) {
+    const int low = s < 8 ? packed[s] & 15 : packed[s - 8] >> 4;
+    const int high = packed[8 + s % 4] >> 2 * (s / 4) & 3;
+    slot.group[32 + s * 16 + slot.row] = static_cast<uint8_t>((low | high << 4) - 32);
+  }
+  for (int b = 0; b < 8; ++b) {
+    uint8_t values[32], third[32];
+    unpack_two_bits(block + 32, b, values);
+    for (int k = 0; k < 32; ++k) third[k] = block[k] >> b;
+    put_two_bits(slot, slot.group + 320 + 192 * b, values);
+    put_bit(slot, slot.group + 320 + 192 * b + 128, third);
+  }
 }
 
 // The 6-bit scales and minima of Q4_K and Q5_K: eight of each in twelve bytes.
@@ -127,13 +174,14 @@ void pack_q5_k(const uint8_t* block, const Slot& slot) {
   put_scales_6bit(slot, block + 4);
   for (int b = 0; b < 8; ++b) {
     uint8_t values[32];
+    uint8_t fifth[32];
     const uint8_t* from = block + 48 + 32 * (b / 2);
     for (int k = 0; k < 32; ++k) {
-      const uint8_t low = b % 2 ? from[k] >> 4 : from[k] & 15;
-      values[k] = low | (block[16 + k] >> b & 1) << 4;
+      values[k] = b % 2 ? from[k] >> 4 : from[k] & 15;
+      fifth[k] = block[16 + k] >> b;
     }
     put_values_low4(slot, slot.group + 320 + 320 * b, values);
-    put_bit4(slot, slot.group + 320 + 320 * b + 256, values);
+    put_bit(slot, slot.group + 320 + 320 * b + 256, fifth);
   }
 }
 
@@ -143,14 +191,36 @@ void pack_q6_k(const uint8_t* block, const Slot& slot) {
   for (int b = 0; b < 8; ++b) {
     const uint8_t* low = block + 64 * (b / 4) + 32 * (b % 2);
     const uint8_t* high = block + 128 + 32 * (b / 4);
-    uint8_t values[32];
+    uint8_t values[32], upper[32];
     for (int k = 0; k < 32; ++k) {
-      const uint8_t nibble = b % 4 < 2 ? low[k] & 15 : low[k] >> 4;
-      values[k] = nibble | (high[k] >> 2 * (b % 4) & 3) << 4;
+      values[k] = b % 4 < 2 ? low[k] & 15 : low[k] >> 4;
+      upper[k] = high[k] >> 2 * (b % 4);
     }
     put_values_low4(slot, slot.group + 320 + 384 * b, values);
-    put_bits45(slot, slot.group + 320 + 384 * b + 256, values);
+    put_two_bits(slot, slot.group + 320 + 384 * b + 256, upper);
   }
+}
+
+// Nibbles as in Q4_0, blocks with 6-bit scales, less 32.
+void pack_iq4_xs(const uint8_t* block, const Slot& slot) {
+  const int high = load16(block + 2);
+  put_scale(slot, slot.group, block);
+  for (int b = 0; b < 8; ++b) {
+    const int low = block[4 + b / 2] >> 4 * (b % 2) & 15;
+    slot.group[32 + b * 16 + slot.row] =
+        static_cast<uint8_t>((low | (high >> 2 * b & 3) << 4) - 32);
+    put_nibbles(slot, slot.group + 192 + 256 * b, block + 8 + 16 * b);
+  }
+}
+
+// Int8 with one scale for the whole row, whatever its length.
+void pack_i8_row(const uint8_t* from, int64_t cols, float scale, int64_t true_row, int row,
+                 uint8_t* panel) {
+  if (!std::isfinite(scale))
+    throw BadWeight("row " + std::to_string(true_row) + ": a scale is NaN or infinite");
+  std::memcpy(panel + 4 * row, &scale, 4);
+  uint8_t* weights = panel + info(Scheme::I8).head_bytes;
+  for (int64_t k = 0; k < cols; ++k) weights[k / 4 * 64 + row * 4 + k % 4] = from[k] ^ 0x80;
 }
 
 void pack_float_row(const FileMatrix& source, const uint8_t* from, int64_t true_row, int row,
@@ -182,14 +252,24 @@ PackBlock packer(Scheme scheme) {
       return pack_q4_1;
     case Scheme::Q5_0:
       return pack_q5_0;
+    case Scheme::Q5_1:
+      return pack_q5_1;
     case Scheme::Q8_0:
       return pack_q8_0;
+    case Scheme::Q2_K:
+      return pack_q2_k;
+    case Scheme::Q3_K:
+      return pack_q3_k;
     case Scheme::Q4_K:
       return pack_q4_k;
     case Scheme::Q5_K:
       return pack_q5_k;
     case Scheme::Q6_K:
       return pack_q6_k;
+    case Scheme::IQ4_NL:
+      return pack_q4_0;
+    case Scheme::IQ4_XS:
+      return pack_iq4_xs;
     default:
       return nullptr;
   }
@@ -208,13 +288,16 @@ Matrix shape_panels(const FileMatrix& source) {
   if (need != source.bytes)
     throw std::invalid_argument("needs " + std::to_string(need) + " bytes, got " +
                                 std::to_string(source.bytes));
+  if (source.scheme == Scheme::I8 && source.data && !source.scales)
+    throw std::invalid_argument("I8 needs a scale for each row");
   Matrix matrix;
   matrix.scheme = source.scheme;
   matrix.rows = source.rows;
   matrix.cols = source.cols;
   matrix.num_panels = (source.rows + kPanelRows - 1) / kPanelRows;
   matrix.num_blocks = (source.cols + kBlock - 1) / kBlock;
-  matrix.panel_bytes = static_cast<size_t>(matrix.num_blocks / scheme.group) * scheme.group_bytes;
+  matrix.panel_bytes = scheme.head_bytes +
+                       static_cast<size_t>(matrix.num_blocks / scheme.group) * scheme.group_bytes;
   return matrix;
 }
 
@@ -232,6 +315,10 @@ void pack_panel(const FileMatrix& source, const Matrix& shape, int64_t index, ui
     if (true_row >= shape.rows) break;
     const int64_t stored = source.row_order ? source.row_order[true_row] : true_row;
     const uint8_t* from = source.data + static_cast<size_t>(stored) * row_bytes;
+    if (source.scheme == Scheme::I8) {
+      pack_i8_row(from, source.cols, source.scales[stored], true_row, row, panel);
+      continue;
+    }
     if (!pack) {
       pack_float_row(source, from, true_row, row, panel);
       continue;

@@ -12,7 +12,8 @@ struct FileMatrix {
   const uint8_t* data;
   size_t bytes;
   int64_t rows, cols;
-  const int32_t* row_order;  // null: stored in true order
+  const int32_t* row_order;       // null: stored in true order
+  const float* scales = nullptr;  // I8: one a stored row
 };
 
 // A scale or weight that is NaN or infinite; the message names the row.

@@ -20,7 +20,13 @@ from numpy.typing import NDArray
 from firefront.models import trace_model
 from firefront.ops.context import round_bf16
 from firefront.plan import Op
-from firefront.weights.quant import _group_scales, dequantize, dequantize_rows
+from firefront.weights.quant import (
+    _group_scales,
+    _iq4_xs_scales,
+    _q3_k_scales,
+    dequantize,
+    dequantize_rows,
+)
 from firefront.weights.tensor import BLOCK, FLOATS, Tensor
 from tests.random_checkpoint import SCALES, RandomCheckpoint
 
@@ -120,19 +126,22 @@ class ExactExecutor:
     def _quantised_product(self, x_TK: F32, weight: "Matrix") -> F32:
         """Per block acc += dot * (weight scale * activation scale); offsets are summed apart."""
         q_BTE, scale_BT = quantise(x_TK)
-        sums_BT = scale_BT * q_BTE.sum(axis=2)
         acc = np.zeros((len(x_TK), weight.scale_SN.shape[1]), np.float32)
         offset = np.zeros_like(acc)
-        runs = len(weight.scale_SN) // len(q_BTE)  # scales in a block: two of Q6_K, else one
+        runs = len(weight.scale_SN) // len(q_BTE)  # scales in a block: one or two
         width = LINEAR_BLOCK // runs
         for s, w_N in enumerate(weight.scale_SN):
             b, first = s // runs, s % runs * width
             columns = slice(first, first + width)
             dot_TN = q_BTE[b, :, columns] @ weight.q_BEN[b, columns]  # whole numbers below 2^24
             acc = self._multiply_add(dot_TN, scale_BT[b, :, None] * w_N, acc)
-        if weight.offset_BN is None:
+        if weight.offset_SN is None:
             return acc
-        for sums_T, offset_N in zip(sums_BT, weight.offset_BN, strict=True):
+        runs = len(weight.offset_SN) // len(q_BTE)
+        q_SBTE = q_BTE.reshape(*q_BTE.shape[:2], runs, -1)
+        for s, offset_N in enumerate(weight.offset_SN):
+            b = s // runs
+            sums_T = scale_BT[b] * q_SBTE[b, :, s % runs].sum(axis=1)
             offset = self._multiply_add(sums_T[:, None], offset_N, offset)
         return acc + offset
 
@@ -211,29 +220,48 @@ class ExactExecutor:
 class Matrix:
     """A quantised weight taken apart: value = scale * q + offset, q whole (the zero point is off).
 
-    One scale for every block of 32 columns (16 in Q6_K), in the same order; offsets per block.
+    One scale for every block of 32 columns (or every 16), in the same order; offsets likewise.
     """
 
     def __init__(self, tensor: Tensor) -> None:
-        dtype, rows = tensor.dtype, tensor.shape[0]
+        dtype, (rows, cols) = tensor.dtype, tensor.shape
         order = np.arange(rows) if tensor.row_order is None else tensor.row_order
         stored = tensor.data.reshape(rows, -1)[order]
         blocks = stored.reshape(-1, BLOCK[dtype][1])
-        half = [blocks[:, i : i + 2].copy().view(np.float16) for i in SCALES[dtype]]
-        scale, offset = half[0].astype(np.float32), None
-        if dtype in ("Q4_K", "Q5_K"):
-            scales, minima = _group_scales(blocks[:, 4:16])
-            scale, offset = scale * scales, -(half[1].astype(np.float32) * minima)
-        elif dtype == "Q6_K":
-            scale = scale * blocks[:, 192:208].view(np.int8)
-        elif dtype == "Q4_1":
-            offset = half[1].astype(np.float32)
-        values_NK = dequantize(replace(tensor, data=unscaled(blocks, dtype), row_order=None))
+        scale, offset = scales_and_offsets(tensor, blocks)
+        plain = None if tensor.scales is None else np.ones(rows, np.float32)
+        data = unscaled(blocks, dtype)
+        values_NK = dequantize(replace(tensor, data=data, row_order=None, scales=plain))
         q_NBE = values_NK.reshape(rows, -1, LINEAR_BLOCK)
         assert (q_NBE == np.rint(q_NBE)).all() and np.abs(q_NBE).max() <= 128
         self.q_BEN = np.ascontiguousarray(q_NBE.transpose(1, 2, 0))
+        if dtype == "I8":
+            scale = np.repeat(scale[order], cols // LINEAR_BLOCK)
         self.scale_SN = np.ascontiguousarray(scale.reshape(rows, -1).T)
-        self.offset_BN = None if offset is None else offset.reshape(rows, -1).T.copy()
+        self.offset_SN = None if offset is None else offset.reshape(rows, -1).T.copy()
+
+
+def scales_and_offsets(tensor: Tensor, blocks: NDArray[np.uint8]) -> tuple[F32, F32 | None]:
+    """Of each block in turn; I8's scales are of stored rows."""
+    dtype = tensor.dtype
+    if tensor.scales is not None:
+        return tensor.scales, None
+    half = [blocks[:, i : i + 2].copy().view(np.float16).astype(np.float32) for i in SCALES[dtype]]
+    match dtype:
+        case "Q4_K" | "Q5_K":
+            scales, minima = _group_scales(blocks[:, 4:16])
+            return half[0] * scales, -(half[1] * minima)
+        case "Q2_K":
+            return half[0] * (blocks[:, :16] & 15), -(half[1] * (blocks[:, :16] >> 4))
+        case "Q3_K":
+            return half[0] * _q3_k_scales(blocks[:, 96:108]), None
+        case "Q6_K":
+            return half[0] * blocks[:, 192:208].view(np.int8), None
+        case "IQ4_XS":
+            return half[0] * _iq4_xs_scales(blocks), None
+        case "Q4_1" | "Q5_1":
+            return half[0], half[1]
+    return half[0], None
 
 
 def unscaled(blocks: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
@@ -241,10 +269,17 @@ def unscaled(blocks: NDArray[np.uint8], dtype: str) -> NDArray[np.uint8]:
     blocks = blocks.copy()
     for value, at in zip((1, 0), SCALES[dtype], strict=False):
         blocks[:, at : at + 2] = np.frombuffer(np.float16(value).tobytes(), np.uint8)
-    if dtype in ("Q4_K", "Q5_K"):
-        blocks[:, 4:16] = np.repeat([1, 0, 1], 4)
-    elif dtype == "Q6_K":
-        blocks[:, 192:208] = 1
+    match dtype:  # small scales of one, as each format packs them
+        case "Q4_K" | "Q5_K":
+            blocks[:, 4:16] = np.repeat([1, 0, 1], 4)
+        case "Q2_K":
+            blocks[:, :16] = 1
+        case "Q3_K":
+            blocks[:, 96:108] = np.repeat([0x11, 0xAA], (8, 4))  # 33 is 1 and, twice above it, 2
+        case "Q6_K":
+            blocks[:, 192:208] = 1
+        case "IQ4_XS":
+            blocks[:, 2:8] = np.repeat([0xAA, 0x11], (2, 4))
     return blocks.reshape(-1)
 
 

@@ -5,7 +5,7 @@ weights are those that `weights.quant` reads from the very same bytes.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,15 +14,21 @@ from firefront.models import trace_model
 from firefront.weights.quant import dequantize
 from firefront.weights.tensor import BLOCK, FLOATS, Tensor
 
-# dtype -> byte offsets of the float16 scales in a block
+# dtype -> byte offsets of the float16 scales in a block, the scale of minimums after that of values
 SCALES = {
+    "I8": (),
     "Q4_0": (0,),
     "Q4_1": (0, 2),
     "Q5_0": (0,),
+    "Q5_1": (0, 2),
     "Q8_0": (0,),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
     "Q4_K": (0, 2),
     "Q5_K": (0, 2),
     "Q6_K": (208,),
+    "IQ4_NL": (0,),
+    "IQ4_XS": (0,),
 }
 CONFIG = ModelConfig(
     family="qwen2",
@@ -61,6 +67,10 @@ def random_tensor(
         raw = values.view(np.uint32) >> 16 if dtype == "BF16" else values
         stored = {"F32": np.float32, "F16": np.float16, "BF16": np.uint16}[dtype]
         data = raw.astype(stored).reshape(-1).view(np.uint8)
+    elif dtype == "I8":
+        data = rng.integers(0, 256, int(np.prod(shape)), np.uint8)
+        scales = (rng.uniform(0.5, 1.5, shape[0]) * size / 74).astype(np.float32)
+        return Tensor(name, shape, dtype, data, "random", 0, None, scales)
     else:
         elements, num_bytes = BLOCK[dtype]
         blocks = int(np.prod(shape)) // elements
@@ -102,6 +112,6 @@ def random_checkpoint(
                 tensor = random_tensor(name, shape, dtype, rng, gain / shape[1] ** 0.5)
                 if "q_proj" in name or "k_proj" in name:
                     order = rng.permutation(rows).astype(np.int32)
-                    tensor = Tensor(name, shape, dtype, tensor.data, "random", 0, order)
+                    tensor = replace(tensor, row_order=order)
             tensors[name] = tensor
     return RandomCheckpoint(config, tensors)

@@ -29,7 +29,7 @@ struct Activations {
 struct Scratch {
   float* row;           // K floats: one normalised input row
   uint8_t* weights;     // K * 16 unpacked bytes (or a block of floats)
-  float* scales;        // K / 32 * 3 * 16 floats
+  float* scales;        // K / 32 * 4 * 16 floats: scales and offsets of a panel
   float* out;           // T * widest unit: results of one unit
   float* scores;        // attention: kAttnRows * kKvTile
   float* attn;          // attention: kAttnRows * 3 * head_dim

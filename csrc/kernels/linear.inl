@@ -41,39 +41,59 @@ struct FromPanel {
   }
   u8x64 weights(int j) const { return S::weights(group, index, j); }
   f32 scale(int half) const { return S::scale(group, index, half); }
-  f32 offset() const { return S::offset(group, index); }
+  f32 offset(int half) const { return S::offset(group, index, half); }
   // Asks for the weights `ahead` bytes on: a compute-bound loop leaves the stream too far behind.
   void prefetch(int ahead) const {
-    constexpr int kBytes = S::kGroupBytes / S::kGroup;
-    const uint8_t* from = group + index * kBytes + ahead;
-    for (int line = 0; line < kBytes; line += 64) __builtin_prefetch(from + line, 0, 2);
+    const uint8_t* from = group + int64_t{index} * S::kBlockBytes + ahead;
+    for (int line = 0; line < S::kBlockBytes; line += 64) __builtin_prefetch(from + line, 0, 2);
   }
 };
 
-// Weights of a panel that was unpacked once: bytes, scales (per half) and offsets.
+// Weights of a panel that was unpacked once: bytes, and for each block its scales and offsets.
 template <class S>
 struct FromScratch {
   using Format = S;
+  static constexpr int kFloats = 16 * (S::kHalves + S::kOffsets);
   const uint8_t* bytes;
   const float* scales;
   void next() {
     bytes += 512;
-    scales += 48;
+    scales += kFloats;
   }
   u8x64 weights(int j) const { return load_bytes(bytes + 64 * j); }
   f32 scale(int half) const { return load(scales + 16 * half); }
-  f32 offset() const { return load(scales + 32); }
+  f32 offset(int half) const { return load(scales + 16 * (S::kHalves + half)); }
   void prefetch(int) const {}
 };
 
 template <class S>
 static void unpack_panel(const uint8_t* panel, int num_blocks, uint8_t* bytes, float* scales) {
   FromPanel<S> from{panel};
-  for (int b = 0; b < num_blocks; ++b, from.next(), bytes += 512, scales += 48) {
+  for (int b = 0; b < num_blocks; ++b, from.next(), bytes += 512) {
 #pragma GCC unroll 8
     for (int j = 0; j < 8; ++j) store_bytes(bytes + 64 * j, from.weights(j));
-    for (int half = 0; half < S::kHalves; ++half) store(scales + 16 * half, from.scale(half));
-    if constexpr (S::kOffset) store(scales + 32, from.offset());
+    for (int half = 0; half < S::kHalves; ++half, scales += 16) store(scales, from.scale(half));
+    for (int half = 0; half < S::kOffsets; ++half, scales += 16) store(scales, from.offset(half));
+  }
+}
+
+// off += offset * scale * sum of one block's inputs, each half by itself where offsets differ.
+template <int M, class Source>
+FF_INLINE void add_offsets(const Source& from, const Tile& tile, int b, f32* off) {
+  if constexpr (Source::Format::kOffsets == 1) {
+    const f32 offset = from.offset(0);
+#pragma GCC unroll 16
+    for (int i = 0; i < M; ++i) off[i] = fma(offset, set1(tile.scaled_sum[b * M + i]), off[i]);
+  } else {
+#pragma GCC unroll 2
+    for (int half = 0; half < 2; ++half) {
+      const int32_t* minus = (half ? tile.minus_second : tile.minus_first) + b * M;
+      const float* scale = tile.scale + b * M;
+      const f32 offset = from.offset(half);
+#pragma GCC unroll 16
+      for (int i = 0; i < M; ++i)
+        off[i] = fma(offset, set1(scale[i] * static_cast<float>(-minus[i])), off[i]);
+    }
   }
 }
 
@@ -86,7 +106,7 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
 #pragma GCC unroll 16
   for (int i = 0; i < M; ++i) acc[i] = off[i] = f32{};
   Source second = from;  // offsets go in a loop of their own when registers are short
-  constexpr bool kOffsetApart = S::kOffset && M > 8;
+  constexpr bool kOffsetApart = S::kOffsets && M > 8;
   for (int b = 0; b < tile.num_blocks; ++b, from.next()) {
     const int32_t* words = tile.words + b * 8 * M;
     if constexpr (M >= 3) from.prefetch(kPrefetchBytes);
@@ -95,7 +115,7 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
       i32 dot[M];
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
-        if constexpr (S::kOffset) {
+        if constexpr (S::kOffsets) {
           dot[i] = i32{};
         } else {
           int32_t sum;
@@ -117,25 +137,17 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
       for (int i = 0; i < M; ++i)
         acc[i] = fma(to_f32(dot[i]), scale * set1(tile.scale[b * M + i]), acc[i]);
     }
-    if constexpr (S::kOffset && !kOffsetApart) {
-      const f32 offset = from.offset();
-#pragma GCC unroll 16
-      for (int i = 0; i < M; ++i) off[i] = fma(offset, set1(tile.scaled_sum[b * M + i]), off[i]);
-    }
+    if constexpr (S::kOffsets && !kOffsetApart) add_offsets<M>(from, tile, b, off);
   }
   if constexpr (kOffsetApart) {
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) store(out + 16 * i, acc[i]);
-    for (int b = 0; b < tile.num_blocks; ++b, second.next()) {
-      const f32 offset = second.offset();
-#pragma GCC unroll 16
-      for (int i = 0; i < M; ++i) off[i] = fma(offset, set1(tile.scaled_sum[b * M + i]), off[i]);
-    }
+    for (int b = 0; b < tile.num_blocks; ++b, second.next()) add_offsets<M>(second, tile, b, off);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) acc[i] = load(out + 16 * i);
   }
 #pragma GCC unroll 16
-  for (int i = 0; i < M; ++i) store(out + 16 * i, S::kOffset ? acc[i] + off[i] : acc[i]);
+  for (int i = 0; i < M; ++i) store(out + 16 * i, S::kOffsets ? acc[i] + off[i] : acc[i]);
 }
 
 // Calls body(std::integral_constant<int, width>) for the tile's width, 1 to kTile.
@@ -169,7 +181,7 @@ static void quantised_panel(const uint8_t* panel, const Activations& a, const Sc
 // One block of a quantised panel as floats, [column][row].
 template <class S>
 static void dequantise_block(const FromPanel<S>& from, float* out) {
-  const f32 zero = set1(S::kOffset ? 0.0f : static_cast<float>(1 << S::kZeroShift));
+  const f32 zero = set1(S::kOffsets ? 0.0f : static_cast<float>(1 << S::kZeroShift));
   for (int j = 0; j < 8; ++j) {
     const u8x64 w = from.weights(j);
     const u32 word = (u32)w;
@@ -177,7 +189,7 @@ static void dequantise_block(const FromPanel<S>& from, float* out) {
     for (int i = 0; i < 4; ++i) {
       const f32 q = to_f32((i32)((word >> (8 * i)) & 255)) - zero;
       f32 value = scale * q;
-      if constexpr (S::kOffset) value = value + from.offset();
+      if constexpr (S::kOffsets) value = value + from.offset(S::kOffsets == 2 ? j / 4 : 0);
       store(out + (4 * j + i) * 16, value);
     }
   }
@@ -253,7 +265,8 @@ static void unpack_row(const Matrix& weights, int64_t row, float* out) {
       FromPanel<S> from{data};
       for (int64_t b = 0; b < weights.num_blocks; ++b, from.next()) {
         dequantise_block(from, block);
-        for (int k = 0; k < kBlock; ++k) out[b * kBlock + k] = block[16 * k + lane];
+        const int64_t count = std::min<int64_t>(kBlock, weights.cols - b * kBlock);
+        for (int k = 0; k < count; ++k) out[b * kBlock + k] = block[16 * k + lane];
       }
     }
   });

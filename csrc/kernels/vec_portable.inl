@@ -30,14 +30,14 @@ FF_INLINE f32 half_to_f32(const void* from) {
   return bits(bits(magnitude) | (i32)((wide & 0x8000) << 16));
 }
 
-FF_INLINE f32 u8_to_f32(const uint8_t* from) {
-  f32 value;
+FF_INLINE i32 load_u8(const uint8_t* from) {
+  i32 value;
   for (int i = 0; i < 16; ++i) value[i] = from[i];
   return value;
 }
 
-FF_INLINE f32 s8_to_f32(const uint8_t* from) {
-  f32 value;
+FF_INLINE i32 load_s8(const uint8_t* from) {
+  i32 value;
   for (int i = 0; i < 16; ++i) value[i] = static_cast<int8_t>(from[i]);
   return value;
 }
@@ -57,6 +57,14 @@ FF_INLINE u8x64 shift_right(u8x64 value) {
 template <int N>
 FF_INLINE u8x64 shift_left(u8x64 value) {
   return value << N;
+}
+
+// Each byte, 0 to 15, replaced by its entry of the table.
+FF_INLINE u8x64 lookup(const uint8_t* table, u8x64 index) {
+  uint8_t bytes[64];
+  std::memcpy(bytes, &index, 64);
+  for (int i = 0; i < 64; ++i) bytes[i] = table[bytes[i]];
+  return load_bytes(bytes);
 }
 
 // acc[row] += sum over i of weights[row * 4 + i] (unsigned) * activation byte i (signed).

@@ -25,7 +25,7 @@ ISAS = _native.isas()
 TOLERANCE = 1e-4  # of the logits' standard deviation
 DTYPES = {dtype: (dtype,) for dtype in SCALES} | {
     "floats": ("F32", "F16", "BF16"),
-    "mixed": ("Q4_K", "Q6_K", "Q5_0", "Q8_0", "F16", "Q4_1", "Q5_K", "Q4_0"),
+    "mixed": ("Q4_K", "Q6_K", "Q5_0", "Q8_0", "F16", "Q4_1", "Q5_K", "Q4_0", "I8", "Q2_K"),
 }
 
 
@@ -196,7 +196,7 @@ def test_odd_sizes(isa: str, threads: int) -> None:
     """Nothing a multiple of 32 or 64, 16 query heads on one KV head, steps without logit rows."""
     sizes = {"hidden_dim": 56, "ffn_dim": 72, "head_dim": 48, "vocab_size": 37}
     config = with_config(CONFIG, num_q_heads=16, num_kv_heads=1, sliding_window=19, **sizes)
-    checkpoint = random_checkpoint(("F32", "F16", "BF16"), config=config)
+    checkpoint = random_checkpoint(("F32", "F16", "BF16", "I8"), config=config)
     executor = cpu_executor(checkpoint, isa, "f32", threads)
     oracle = NumpyExecutor(trace_model(config), checkpoint.load, NUM_BLOCKS)
     rng = np.random.default_rng(3)
@@ -391,6 +391,21 @@ def test_nan_weights_are_refused_by_name() -> None:
     data[34 * 8 * 5 : 34 * 8 * 5 + 2] = np.frombuffer(np.float16(np.nan).tobytes(), np.uint8)
     checkpoint.tensors[name] = replace(checkpoint.tensors[name], data=data)
     with pytest.raises(ModelFileError, match=r"up_proj.*row 5.*NaN"):
+        cpu_executor(checkpoint, "")
+
+
+def test_bad_scales_of_rows_are_refused_by_name() -> None:
+    checkpoint = random_checkpoint(("I8",))
+    name = "model.layers.0.mlp.down_proj.weight"
+    tensor = checkpoint.tensors[name]
+    scales = tensor.scales.copy()
+    scales[17] = np.inf
+    for bad, match in ((scales, "row 17: a scale is NaN"), (scales[:9], "scales: one a row")):
+        checkpoint.tensors[name] = replace(tensor, scales=bad)
+        with pytest.raises(ModelFileError, match=f"down_proj.*{match}"):
+            cpu_executor(checkpoint, "")
+    checkpoint.tensors[name] = replace(tensor, scales=None)
+    with pytest.raises(ModelFileError, match="down_proj.*scale for each row"):
         cpu_executor(checkpoint, "")
 
 

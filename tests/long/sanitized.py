@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from firefront.core.errors import FirefrontError
+from tests.random_checkpoint import SCALES
 from tests.weights.damage import damaged_files
 
-DTYPES = ("Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q4_K", "Q5_K", "Q6_K", "F16", "BF16", "F32")
+DTYPES = (*SCALES, "F16", "BF16", "F32")
 
 
 def use_native(path: str) -> None:

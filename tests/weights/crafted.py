@@ -21,6 +21,16 @@ _PACK = {
     U8: "<B", I8: "<b", U16: "<H", I16: "<h", U32: "<I", I32: "<i", F32: "<f", BOOL: "<B",
     U64: "<Q", I64: "<q", F64: "<d",
 }  # fmt: skip
+# Where the float16 scales of a block are, if not at its start alone.
+HALVES = {
+    "Q4_1": (0, 2),
+    "Q5_1": (0, 2),
+    "Q2_K": (80, 82),
+    "Q3_K": (108,),
+    "Q4_K": (0, 2),
+    "Q5_K": (0, 2),
+    "Q6_K": (208,),
+}
 GGML = {name: int(gguf.GGMLQuantizationType[name]) for name in BLOCK}
 
 
@@ -89,8 +99,7 @@ def random_blocks(rng: np.random.Generator, dtype: str, rows: int, cols: int) ->
         words = rng.normal(size=num).astype(np.float32).view(np.uint32) >> 16
         return words.astype(np.uint16).view(np.uint8).reshape(rows, -1)
     blocks = rng.integers(0, 256, size=(num, block_bytes), dtype=np.uint8)
-    at = {"Q4_1": (0, 2), "Q4_K": (0, 2), "Q5_K": (0, 2), "Q6_K": (208,)}.get(dtype, (0,))
-    for begin in at:
+    for begin in HALVES.get(dtype, (0,)):
         scale = rng.uniform(0.001, 0.02, size=(num, 1)).astype(np.float16)
         blocks[:, begin : begin + 2] = scale.view(np.uint8)
     return blocks.reshape(rows, -1)

@@ -257,3 +257,119 @@ def test_paths_that_are_no_model(tmp_path):
     (folder / "config.json").write_text(" " * (2 << 20))
     with pytest.raises(ModelFileError, match="at most"):
         open_checkpoint(folder)
+
+
+GROUP = {
+    "weights": {
+        "num_bits": 8, "type": "int", "strategy": "channel", "symmetric": True, "dynamic": False,
+        "group_size": None,
+    },
+    "input_activations": {
+        "num_bits": 8, "type": "int", "strategy": "token", "symmetric": True, "dynamic": True,
+    },
+    "output_activations": None,
+    "targets": ["Linear"],
+}  # fmt: skip
+INT8 = {
+    "quant_method": "compressed-tensors",
+    "format": "int-quantized",
+    "quantization_status": "compressed",
+    "config_groups": {"group_0": GROUP},
+    "ignore": ["lm_head"],
+    "kv_cache_scheme": None,
+    "sparsity_config": {},
+    "transform_config": {},
+    "version": "0.20.0",
+}
+
+
+def changed(*path, value):
+    """INT8 with one setting replaced."""
+    settings = json.loads(json.dumps(INT8))
+    inside = settings
+    for key in path[:-1]:
+        inside = inside[key]
+    inside[path[-1]] = value
+    return settings
+
+
+def to_int8(tensors, scale_dtype=np.float32):
+    """What compressed-tensors stores of the linears: rounded rows, and their scales as a column."""
+    for name in [name for name in tensors if name.endswith("_proj.weight")]:
+        weight = tensors[name]
+        scale = (np.abs(weight).max(axis=1, keepdims=True) / 127).astype(scale_dtype)
+        tensors[name] = np.rint(weight / scale.astype(np.float32)).clip(-128, 127).astype(np.int8)
+        tensors[name + "_scale"] = scale
+
+
+@pytest.mark.parametrize("scale_dtype", [np.float32, np.float16])
+def test_int8_with_a_scale_a_row(tmp_path, scale_dtype):
+    folder = hf_folder(tmp_path / "model", quantization_config=INT8)
+    rewrite(folder, lambda tensors: to_int8(tensors, scale_dtype))
+    stored = load_file(folder / "model.safetensors")
+    with open_checkpoint(folder) as checkpoint:
+        assert not any(name.endswith("_scale") for name in checkpoint.tensors)
+        kinds = {name: tensor.dtype for name, tensor in checkpoint.tensors.items()}
+        assert sum(dtype == "I8" for dtype in kinds.values()) == 14
+        assert kinds["lm_head.weight"] == kinds["model.norm.weight"] == "F32"
+        for name, tensor in checkpoint.tensors.items():
+            want = stored[name].astype(np.float32)
+            if tensor.dtype == "I8":
+                want = want * stored[name + "_scale"].astype(np.float32)
+            assert np.array_equal(dequantize(tensor), want), name
+
+
+def test_int8_needs_its_scales(tmp_path):
+    folder = rewrite(hf_folder(tmp_path / "plain"), to_int8)
+    with pytest.raises(ModelFileError, match="q_proj.weight: int8 .*quantization_config"):
+        open_checkpoint(folder)
+    name = "model.layers.1.mlp.up_proj.weight_scale"
+    for change, match in (
+        (lambda t: t.pop(name), "up_proj.weight: int8 weights need model.*up_proj.weight_scale"),
+        (lambda t: t.update({name: t[name][1:]}), r"up_proj.weight_scale.*\(96, 1\)"),
+        (lambda t: t.update({name: t[name].astype(np.int8)}), "up_proj.weight_scale.*floats"),
+        (
+            lambda t: t.update({name[:-5] + "zero_point": np.ones((96, 1), np.int8)}),
+            "weight_zero_point: not part of",
+        ),
+    ):
+        folder = hf_folder(tmp_path / "model", quantization_config=INT8)
+        rewrite(rewrite(folder, to_int8), change)
+        with pytest.raises(ModelFileError, match=match):
+            open_checkpoint(folder)
+
+
+def group(*path, value):
+    return changed("config_groups", "group_0", *path, value=value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "match"),
+    [
+        (changed("quant_method", value="gptq"), "quant_method: 'gptq' is not supported"),
+        (changed("format", value="pack-quantized"), "format: 'pack-quantized'.*int-quantized"),
+        (changed("config_groups", value={}), "config_groups: empty"),
+        (changed("config_groups", value=None), "config_groups: missing"),
+        (changed("kv_cache_scheme", value={"num_bits": 8}), "kv_cache_scheme"),
+        (changed("transform_config", value={"config_groups": {}}), "transform_config"),
+        (changed("sparsity_config", value={"format": "sparse-24-bitmask"}), "sparsity_config"),
+        (group("weights", value=None), "group_0.weights: missing"),
+        (group("weights", "num_bits", value=4), "group_0.weights.num_bits: '4' is not .*8 is"),
+        (group("weights", "num_bits", value=8.0), "weights.num_bits"),
+        (group("weights", "type", value="float"), "weights.type: 'float'"),
+        (group("weights", "strategy", value="group"), "weights.strategy: 'group'"),
+        (group("weights", "symmetric", value=False), "weights.symmetric"),
+        (group("weights", "symmetric", value=1), "weights.symmetric"),
+        (group("input_activations", "dynamic", value=False), "input_activations.dynamic"),
+        (group("input_activations", "num_bits", value=4), "input_activations.num_bits"),
+        (group("output_activations", value={"num_bits": 8}), "output_activations"),
+        ([], "expected an object"),
+    ],
+)
+def test_other_quantisations_are_refused(settings, match):
+    with pytest.raises(ModelFileError, match=f"quantization_config.*{match}"):
+        config_from_hf("config.json", hf_config(quantization_config=settings), True)
+
+
+def test_weights_alone_may_be_quantised():
+    config_from_hf("c", hf_config(quantization_config=group("input_activations", value=None)), True)

@@ -131,7 +131,8 @@ def test_data_is_a_read_only_view(tmp_path):
         (one_tensor(offset=32), "incomplete or damaged"),
         (one_tensor(offset=(1 << 64) - 32), "incomplete or damaged"),
         (one_tensor(offset=1), "not aligned"),
-        (one_tensor(number=10), "Q2_K is not supported.*Q6_K"),
+        (one_tensor(number=34), "TQ1_0 is not supported.*Q6_K"),
+        (one_tensor(number=24), "I8 is not supported"),
         (one_tensor(number=16), "IQ2_XXS is not supported"),
         (one_tensor(number=39), "MXFP4 is not supported"),
         (one_tensor(number=4), "Q4_2 is not supported"),
@@ -152,7 +153,7 @@ def test_refused(tmp_path, raw, match):
 
 
 def test_refusal_names_field_and_byte(tmp_path):
-    error = refused(tmp_path, one_tensor(number=10), "Q2_K", field="x")
+    error = refused(tmp_path, one_tensor(number=34), "TQ1_0", field="x")
     assert error.offset == 24
 
 

@@ -10,6 +10,7 @@ from firefront.weights.tensor import Tensor
 from tests.weights.crafted import gguf_reader, random_blocks
 
 ROWS = 24
+GGML_TYPES = [dtype for dtype in BLOCK if dtype != "I8"]
 
 
 def tensor_of(rng, dtype, rows=ROWS, blocks=3, row_order=None):
@@ -18,7 +19,7 @@ def tensor_of(rng, dtype, rows=ROWS, blocks=3, row_order=None):
     return Tensor("t", (rows, cols), dtype, data.reshape(-1), "file", 0, row_order), data
 
 
-@pytest.mark.parametrize("dtype", BLOCK)
+@pytest.mark.parametrize("dtype", GGML_TYPES)
 def test_bit_exact_on_random_blocks(dtype):
     tensor, data = tensor_of(np.random.default_rng(3), dtype)
     expected = gguf.quants.dequantize(data, gguf.GGMLQuantizationType[dtype])
@@ -27,7 +28,7 @@ def test_bit_exact_on_random_blocks(dtype):
     assert np.array_equal(values.view(np.uint32), expected.view(np.uint32))
 
 
-@pytest.mark.parametrize("dtype", BLOCK)
+@pytest.mark.parametrize("dtype", GGML_TYPES)
 def test_any_bits_decode_alike(dtype):
     """Scales may be infinite, NaN or denormal: values still agree, NaN for NaN."""
     rng = np.random.default_rng(4)
@@ -41,9 +42,21 @@ def test_any_bits_decode_alike(dtype):
     assert same.all() and np.array_equal(np.isnan(values), np.isnan(expected))
 
 
-@pytest.mark.parametrize("dtype", BLOCK)
+@pytest.mark.parametrize("dtype", GGML_TYPES)
 def test_block_table_is_ggmls(dtype):
     assert BLOCK[dtype] == gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[dtype]]
+
+
+def test_int8_rows_have_a_scale_each():
+    rng = np.random.default_rng(7)
+    weights = rng.integers(-128, 128, (ROWS, 5), np.int8)
+    scales = rng.uniform(0.5, 2, ROWS).astype(np.float32)
+    order = rng.permutation(ROWS).astype(np.int32)
+    data = weights.view(np.uint8).reshape(-1)
+    tensor = Tensor("t", (ROWS, 5), "I8", data, "file", 0, order, scales)
+    stored = weights.astype(np.float32) * scales[:, None]
+    assert np.array_equal(dequantize(tensor), stored[order])
+    assert tensor.num_bytes == ROWS * 9
 
 
 def test_rows_in_true_order():

@@ -18,13 +18,11 @@ FF_INLINE f32 keep_first(f32 value, int count, float fill) {
 FF_INLINE f32 half_to_f32(const void* from) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(from)));
 }
-FF_INLINE f32 u8_to_f32(const uint8_t* from) {
-  return _mm512_cvtepi32_ps(
-      _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+FF_INLINE i32 load_u8(const uint8_t* from) {
+  return (i32)_mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
-FF_INLINE f32 s8_to_f32(const uint8_t* from) {
-  return _mm512_cvtepi32_ps(
-      _mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from))));
+FF_INLINE i32 load_s8(const uint8_t* from) {
+  return (i32)_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
 FF_INLINE u8x64 load_bytes(const uint8_t* from) { return (u8x64)_mm512_loadu_si512(from); }
 FF_INLINE void store_bytes(uint8_t* to, u8x64 value) { _mm512_storeu_si512(to, (__m512i)value); }
@@ -42,6 +40,12 @@ FF_INLINE u8x64 shift_right(u8x64 value) {
 template <int N>
 FF_INLINE u8x64 shift_left(u8x64 value) {
   return (u8x64)_mm512_slli_epi16((__m512i)value, N);
+}
+// Each byte, 0 to 15, replaced by its entry of the table.
+FF_INLINE u8x64 lookup(const uint8_t* table, u8x64 index) {
+  const __m512i entries =
+      _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+  return (u8x64)_mm512_shuffle_epi8(entries, (__m512i)index);
 }
 FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
   return (i32)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)weights, _mm512_set1_epi32(activations));

@@ -18,6 +18,7 @@ from firefront.core.model_config import ModelConfig
 from firefront.weights.config_gguf import ROPE_FACTORS, config_from_gguf
 from firefront.weights.config_hf import config_from_hf
 from firefront.weights.gguf import GGUFFile
+from firefront.weights.int8 import join_scales
 from firefront.weights.layout import EMBED, LM_HEAD, check_tensors, hf_name, llama_row_order
 from firefront.weights.safetensors import open_safetensors, read_json
 from firefront.weights.tensor import Tensor
@@ -135,6 +136,8 @@ def _open_folder(folder: Path) -> Checkpoint:
     try:
         for name in [name for name in tensors if name.endswith(".rotary_emb.inv_freq")]:
             del tensors[name]  # a table that old files carry; it follows from the config
+        if settings.get("quantization_config") is not None:
+            join_scales(tensors)
         _drop_tied_copy(tensors, settings.get("tie_word_embeddings") is True)
         config = config_from_hf(config_path, settings, has_lm_head=LM_HEAD in tensors)
         check_tensors(folder, config, tensors)
@@ -149,7 +152,10 @@ def _drop_tied_copy(tensors: dict[str, Tensor], tied: bool) -> None:
     head, table = tensors.get(LM_HEAD), tensors.get(EMBED)
     if not tied or head is None or table is None:
         return
-    if head.dtype == table.dtype and np.array_equal(head.data, table.data):
+    same_scales = (head.scales is None) == (table.scales is None)
+    if head.scales is not None and table.scales is not None:
+        same_scales = np.array_equal(head.scales, table.scales)
+    if head.dtype == table.dtype and same_scales and np.array_equal(head.data, table.data):
         del tensors[LM_HEAD]
     else:
         log.warning("%s: lm_head differs from the embedding it is said to be tied to", head.file)

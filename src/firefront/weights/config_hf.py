@@ -23,6 +23,7 @@ from firefront.weights.config_fields import (
     Fields,
     check_config,
 )
+from firefront.weights.int8 import check_quantization
 
 # model_type: (family, architecture)
 MODEL_TYPES = {
@@ -102,11 +103,7 @@ def _refuse_unsupported(fields: Fields, model_type: str) -> None:
     for name in ("attention_bias", "mlp_bias"):
         if fields.flag(name, False):
             raise fields.refuse(name, f"true is not supported for {model_type} models")
-    if fields.get("quantization_config") is not None:
-        raise fields.refuse(
-            "quantization_config",
-            "quantised safetensors are not supported; use the F32, F16 or BF16 files, or a GGUF",
-        )
+    check_quantization(fields)
 
 
 def _sliding_window(fields: Fields, model_type: str, num_layers: int) -> int | None:

@@ -59,6 +59,9 @@ _DTYPES = (
 # fmt: on
 
 
+SUPPORTED = tuple(dtype for dtype in BLOCK if dtype != "I8")  # GGUF has no scales for I8
+
+
 class GGUFFile:
     """A parsed GGUF file. `tensors` by the file's own names, shapes row-major; `metadata` by key.
 
@@ -241,10 +244,10 @@ class _Header:
         number = int(self.scalar(_U32, name))
         offset = int(self.scalar(_U64, name))
         dtype = _DTYPES[number] if number < len(_DTYPES) else f"number {number}"
-        if dtype not in BLOCK:
+        if dtype not in SUPPORTED:
             raise self.refuse(
                 name,
-                f"weight type {dtype} is not supported, these are: {', '.join(BLOCK)}",
+                f"weight type {dtype} is not supported, these are: {', '.join(SUPPORTED)}",
                 start,
             )
         if offset % self.alignment:

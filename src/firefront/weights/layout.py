@@ -104,6 +104,13 @@ def check_tensors(file: object, config: ModelConfig, tensors: Mapping[str, Tenso
             raise ModelFileError(
                 tensor.file, name, f"a norm or bias in {tensor.dtype}; supported: F32, F16, BF16"
             )
+        if tensor.dtype == "I8" and tensor.scales is None:
+            raise ModelFileError(
+                tensor.file,
+                name,
+                f"int8 weights need {name}_scale beside them, and a quantization_config in "
+                "config.json",
+            )
     for name in tensors:
         if name not in expected:
             raise ModelFileError(

@@ -4,7 +4,7 @@ Owns the meaning of each format's bits; knows no file and no model. Slow on purp
 memory. Invariant: bit for bit the values that ggml's own reference gives.
 
 Shapes: M blocks, E elements of a block (32, or 256 for the K formats). A K block is 8 groups of 32
-(Q4_K, Q5_K) or 16 groups of 16 (Q6_K), each with a small integer scale of its own.
+(Q4_K, Q5_K, IQ4_XS) or 16 groups of 16 (Q2_K, Q3_K, Q6_K), each with a small scale of its own.
 """
 
 from collections.abc import Callable
@@ -41,7 +41,10 @@ def dequantize_rows(tensor: Tensor, row_ids: NDArray[np.integer]) -> Floats:
     out = np.empty((row_ids.size, row_len), dtype=np.float32)
     step = max(1, _CHUNK_ELEMENTS // row_len)
     for begin in range(0, row_ids.size, step):
-        out[begin : begin + step] = _decode(rows[stored[begin : begin + step]], tensor.dtype)
+        chunk = stored[begin : begin + step]
+        out[begin : begin + step] = _decode(rows[chunk], tensor.dtype)
+        if tensor.scales is not None:
+            out[begin : begin + step] *= tensor.scales[chunk, None]
     return out.reshape(row_ids.size, *tensor.shape[1:])
 
 
@@ -76,6 +79,10 @@ def _bf16(blocks: Bytes) -> Floats:
     return (blocks.view("<u2").astype(np.uint32) << 16).view(np.float32)
 
 
+def _i8(blocks: Bytes) -> Floats:
+    return blocks.view(np.int8).astype(np.float32)
+
+
 def _q4_0(blocks: Bytes) -> Floats:
     quants = _nibbles(blocks[:, 2:], 16).astype(np.float32) - np.float32(8)
     return _half(blocks, 0) * quants
@@ -86,14 +93,56 @@ def _q4_1(blocks: Bytes) -> Floats:
     return _half(blocks, 0) * quants + _half(blocks, 2)
 
 
+def _five_bits(packed: Bytes) -> Floats:
+    """A word whose bit i is the fifth of element i, then the nibbles."""
+    high = np.unpackbits(packed[:, :4], axis=1, bitorder="little")
+    return (_nibbles(packed[:, 4:], 16) | high << 4).astype(np.float32)
+
+
 def _q5_0(blocks: Bytes) -> Floats:
-    high = np.unpackbits(blocks[:, 2:6], axis=1, bitorder="little")  # bit i of the word: element i
-    quants = _nibbles(blocks[:, 6:], 16) | high << 4
-    return _half(blocks, 0) * (quants.astype(np.float32) - np.float32(16))
+    return _half(blocks, 0) * (_five_bits(blocks[:, 2:]) - np.float32(16))
+
+
+def _q5_1(blocks: Bytes) -> Floats:
+    return _half(blocks, 0) * _five_bits(blocks[:, 4:]) + _half(blocks, 2)
 
 
 def _q8_0(blocks: Bytes) -> Floats:
     return _half(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
+
+
+def _two_bits(packed: Bytes) -> Bytes:
+    """Two runs of 32 bytes; each holds four groups of 32 elements, one two bits above the other."""
+    runs = packed.reshape(-1, 2, 1, 32)
+    return (runs >> np.array([0, 2, 4, 6], np.uint8)[:, None] & np.uint8(3)).reshape(-1, 256)
+
+
+def _q2_k(blocks: Bytes) -> Floats:
+    """A byte for 16 elements: scale below, minimum above. d * scale * q - dmin * minimum."""
+    scales = _half(blocks, 80) * (blocks[:, :16] & 15).astype(np.float32)
+    mins = _half(blocks, 82) * (blocks[:, :16] >> 4).astype(np.float32)
+    groups = _two_bits(blocks[:, 16:80]).reshape(-1, 16, 16).astype(np.float32)
+    return (scales[:, :, None] * groups - mins[:, :, None]).reshape(-1, 256)
+
+
+def _q3_k_scales(packed: Bytes) -> Floats:
+    """Twelve bytes to sixteen scales of 6 bits, less 32, float32[M, 16].
+
+    The low four bits of scales 0 to 7 and 8 to 15 are the halves of bytes 0 to 7; the upper two of
+    scale i are bits 2 * (i // 4) of byte 8 + i % 4.
+    """
+    low = np.hstack([packed[:, :8] & 15, packed[:, :8] >> 4])
+    high = packed[:, None, 8:] >> np.array([0, 2, 4, 6], np.uint8)[:, None] & np.uint8(3)
+    return (low | high.reshape(-1, 16) << np.uint8(4)).astype(np.float32) - np.float32(32)
+
+
+def _q3_k(blocks: Bytes) -> Floats:
+    # Bit g of byte i is the third bit of element i of group g (of 32).
+    high = blocks[:, None, :32] >> np.arange(8, dtype=np.uint8)[:, None] & np.uint8(1)
+    quants = _two_bits(blocks[:, 32:96]) | high.reshape(-1, 256) << np.uint8(2)
+    scales = _half(blocks, 108) * _q3_k_scales(blocks[:, 96:108])
+    groups = (quants.astype(np.float32) - np.float32(4)).reshape(-1, 16, 16)
+    return (scales[:, :, None] * groups).reshape(-1, 256)
 
 
 def _group_scales(packed: Bytes) -> tuple[Floats, Floats]:
@@ -139,15 +188,45 @@ def _q6_k(blocks: Bytes) -> Floats:
     return (scales[:, :, None] * quants.reshape(-1, 16, 16)).reshape(-1, 256)
 
 
+# What a nibble of the IQ4 formats stands for: sixteen values, denser around zero.
+SPREAD = np.array(
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
+)
+
+
+def _iq4_nl(blocks: Bytes) -> Floats:
+    return _half(blocks, 0) * SPREAD[_nibbles(blocks[:, 2:], 16)]
+
+
+def _iq4_xs_scales(blocks: Bytes) -> Floats:
+    """Eight scales of 6 bits, less 32, float32[M, 8]: two bits each in a word, then four each."""
+    word = blocks[:, 2:4].copy().view("<u2")
+    high = (word >> np.arange(0, 16, 2, dtype=np.uint16) & 3).astype(np.uint8)
+    low = np.stack([blocks[:, 4:8] & 15, blocks[:, 4:8] >> 4], axis=2).reshape(-1, 8)
+    return (low | high << np.uint8(4)).astype(np.float32) - np.float32(32)
+
+
+def _iq4_xs(blocks: Bytes) -> Floats:
+    groups = SPREAD[_nibbles(blocks[:, 8:], 16)].reshape(-1, 8, 32)
+    scales = _half(blocks, 0) * _iq4_xs_scales(blocks)
+    return (scales[:, :, None] * groups).reshape(-1, 256)
+
+
 _DECODERS: dict[str, Callable[[Bytes], Floats]] = {
     "F32": _f32,
     "F16": _f16,
     "BF16": _bf16,
+    "I8": _i8,
     "Q4_0": _q4_0,
     "Q4_1": _q4_1,
     "Q5_0": _q5_0,
+    "Q5_1": _q5_1,
     "Q8_0": _q8_0,
+    "Q2_K": _q2_k,
+    "Q3_K": _q3_k,
     "Q4_K": _q4_k,
     "Q5_K": _q5_k,
     "Q6_K": _q6_k,
+    "IQ4_NL": _iq4_nl,
+    "IQ4_XS": _iq4_xs,
 }

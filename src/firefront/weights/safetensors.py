@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from firefront.core.errors import ModelFileError
-from firefront.weights.tensor import FLOATS, MappedFile, Tensor, tensor_bytes
+from firefront.weights.tensor import MappedFile, Tensor, tensor_bytes
 
 MAX_HEADER_BYTES = 16 << 20
 MAX_INDEX_BYTES = 64 << 20
 MAX_SHARDS = 1 << 10
 MAX_NAME_LEN = 1 << 10
 
+DTYPES = ("F32", "F16", "BF16", "I8")
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
@@ -157,11 +158,11 @@ def _entry(path: Path, name: str, entry: Any) -> tuple[str, tuple[int, ...], int
     if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
         raise ModelFileError(path, name, "expected dtype, shape and data_offsets", offset=8)
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in FLOATS:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise ModelFileError(
             path,
             name,
-            f"weight type {str(dtype)[:60]!r} is not supported, these are: F32, F16, BF16",
+            f"weight type {str(dtype)[:60]!r} is not supported, these are: {', '.join(DTYPES)}",
             offset=8,
         )
     if not _is_ints(shape) or not _is_ints(offsets) or len(offsets) != 2:

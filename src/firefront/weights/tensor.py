@@ -15,18 +15,25 @@ from numpy.typing import NDArray
 
 from firefront.core.errors import ModelFileError
 
-# dtype: (elements in a block, bytes in a block). Rows are whole blocks.
+# dtype: (elements in a block, bytes in a block). Rows are whole blocks. I8 has a scale a row, kept
+# apart from the weights in files and here: Tensor.scales.
 BLOCK: dict[str, tuple[int, int]] = {
     "F32": (1, 4),
     "F16": (1, 2),
     "BF16": (1, 2),
+    "I8": (1, 1),
     "Q4_0": (32, 18),
     "Q4_1": (32, 20),
     "Q5_0": (32, 22),
+    "Q5_1": (32, 24),
     "Q8_0": (32, 34),
+    "Q2_K": (256, 84),
+    "Q3_K": (256, 110),
     "Q4_K": (256, 144),
     "Q5_K": (256, 176),
     "Q6_K": (256, 210),
+    "IQ4_NL": (32, 18),
+    "IQ4_XS": (256, 136),
 }
 FLOATS = frozenset({"F32", "F16", "BF16"})
 MAX_DIMS = 4
@@ -37,9 +44,9 @@ MAX_INT64 = 2**63 - 1
 class Tensor:
     """Bytes of one weight, row-major: `shape` is (rows, cols), or (n,) for norms and biases.
 
-    `data` is a read-only view of uint8[num_bytes] into the mapped file, no copy; `offset` is its
-    first byte in `file`. `row_order` is None, or int32[shape[0]]: true row i is stored row
-    row_order[i].
+    `data` is a read-only view of uint8 into the mapped file, no copy; `offset` is its first byte in
+    `file`. `row_order` is None, or int32[shape[0]]: true row i is stored row row_order[i]. `scales`
+    is float32[shape[0]] for I8, one a stored row, and None for every other dtype.
     """
 
     name: str
@@ -49,15 +56,16 @@ class Tensor:
     file: str
     offset: int
     row_order: NDArray[np.int32] | None = None
+    scales: NDArray[np.float32] | None = None
 
     @property
     def num_bytes(self) -> int:
-        return int(self.data.size)
+        return int(self.data.size + (0 if self.scales is None else self.scales.nbytes))
 
     @property
     def row_bytes(self) -> int:
         """Bytes of one row; of one element where the tensor has one dimension."""
-        return self.num_bytes // self.shape[0]
+        return int(self.data.size) // self.shape[0]
 
 
 def tensor_bytes(

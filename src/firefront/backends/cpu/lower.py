@@ -145,7 +145,9 @@ def _matrices(plan: Plan, checkpoint: Checkpoint) -> dict[str, Tensor]:
 def _add_matrix(executor: Any, checkpoint: Checkpoint, tensor: Tensor) -> int:
     order = None if tensor.row_order is None else np.ascontiguousarray(tensor.row_order, np.int32)
     try:
-        matrix_id: int = executor.add_matrix(tensor.dtype, tensor.data, *tensor.shape, order)
+        matrix_id: int = executor.add_matrix(
+            tensor.dtype, tensor.data, *tensor.shape, order, tensor.scales
+        )
     except ValueError as error:
         raise ModelFileError(tensor.file, tensor.name, str(error), offset=tensor.offset) from None
     except RuntimeError as error:  # NaN or infinite weights
