@@ -33,6 +33,13 @@ ff::Scheme scheme_of(const std::string& name) {
   throw std::invalid_argument("unknown dtype " + name);
 }
 
+ff::KvType kv_type_of(const std::string& name) {
+  if (name == "f32") return ff::KvType::F32;
+  if (name == "bf16") return ff::KvType::Bf16;
+  require(name == "int8", "kv_dtype: f32, bf16 or int8");
+  return ff::KvType::Int8;
+}
+
 int add_matrix(ff::Executor& executor, const std::string& dtype, Bytes data, int64_t rows,
                int64_t cols, nb::object row_order, nb::object scales) {
   ff::FileMatrix source{scheme_of(dtype), data.data(), data.size(), rows, cols, nullptr};
@@ -182,6 +189,12 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("packed_bytes", &packed_bytes, "dtype"_a, "rows"_a, "cols"_a);
+  m.def(
+      "kv_head_bytes",  // of one head of one block, keys and values
+      [](const std::string& kv_dtype, int head_dim) {
+        return ff::portable_kernels().kv_head_bytes(kv_type_of(kv_dtype), head_dim);
+      },
+      "kv_dtype"_a, "head_dim"_a);
   nb::class_<ff::Executor>(m, "Executor")
       .def(
           "__init__",
@@ -201,13 +214,14 @@ NB_MODULE(_native, m) {
           "finish",
           [](ff::Executor& self, int max_tokens, int max_sequences, int vocab_size,
              int max_model_len, int num_layers, int num_kv_heads, int head_dim, int64_t num_blocks,
-             int64_t arena_bytes, bool kv_f32) {
+             int64_t arena_bytes, const std::string& kv_dtype) {
+            const ff::KvType kv_type = kv_type_of(kv_dtype);
             nb::gil_scoped_release release;
             self.finish({max_tokens, max_sequences, vocab_size, max_model_len, num_layers,
-                         num_kv_heads, head_dim, num_blocks, arena_bytes, kv_f32});
+                         num_kv_heads, head_dim, num_blocks, arena_bytes, kv_type});
           },
           "max_tokens"_a, "max_sequences"_a, "vocab_size"_a, "max_model_len"_a, "num_layers"_a,
-          "num_kv_heads"_a, "head_dim"_a, "num_blocks"_a, "arena_bytes"_a, "kv_f32"_a)
+          "num_kv_heads"_a, "head_dim"_a, "num_blocks"_a, "arena_bytes"_a, "kv_dtype"_a)
       .def(
           "add_adapter",  // parts: (op index, part, A as rank x K, B as N x rank, scale)
           [](ff::Executor& self, nb::list parts) {
@@ -232,6 +246,14 @@ NB_MODULE(_native, m) {
            "history"_a, "bias_ids"_a, "bias_values"_a, "masks"_a, "tokens"_a, "logprobs"_a,
            "ranks"_a, "top_ids"_a, "top_logprobs"_a, "bad"_a, "logits"_a.none(), "max_steps"_a = 1,
            "stop_ids"_a = nb::none(), "stop_starts"_a = nb::none(), "new_work"_a = nb::none())
+      .def("profile", &ff::Executor::profile, "on"_a)
+      .def("op_times",  // (pack, run, wait) nanoseconds of each op
+           [](const ff::Executor& self) {
+             nb::list rows;
+             for (const auto& time : self.op_times())
+               rows.append(nb::make_tuple(time.pack_ns, time.run_ns, time.wait_ns));
+             return rows;
+           })
       .def_prop_ro("num_threads", &ff::Executor::num_threads)
       .def_prop_ro("isa", &ff::Executor::isa)
       .def_prop_ro("weight_bytes", &ff::Executor::weight_bytes)

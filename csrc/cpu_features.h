@@ -14,8 +14,10 @@ inline std::vector<const Kernels*> available_kernels() {
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
       __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("avx512vnni"))
+      __builtin_cpu_supports("avx512vnni")) {
+    if (__builtin_cpu_supports("avx512bf16")) all.push_back(&avx512_bf16_kernels());
     all.push_back(&avx512_kernels());
+  }
 #endif
   all.push_back(&portable_kernels());
   return all;

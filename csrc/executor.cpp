@@ -187,8 +187,7 @@ void Executor::finish(const Sizes& sizes) {
     if (op.spec.kind == OpKind::GateUp)
       widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
   }
-  const int64_t element = sizes.kv_f32 ? 4 : 2;
-  const int64_t head_bytes = int64_t{2} * kKvBlock * sizes.head_dim * element;
+  const int64_t head_bytes = kernels_.kv_head_bytes(sizes.kv_type, sizes.head_dim);
   const int64_t layer_bytes = head_bytes * sizes.num_kv_heads;
   const int64_t block_bytes = layer_bytes * sizes.num_layers;
   kv_ = Arena(block_bytes * sizes.num_blocks);
@@ -238,6 +237,27 @@ void Executor::finish(const Sizes& sizes) {
   logits_stride_ = vocab;
   for (int64_t i = 0; i <= tokens / kHeadRows; ++i)
     head_splits_.push_back(std::make_unique<Split>(threads_.count()));
+}
+
+void Executor::profile(bool on) {
+  profiling_ = on;
+  if (!on) return;
+  profiles_ = std::vector<Profile>(threads_.count());
+  for (Profile& profile : profiles_) profile.ops.resize(ops_.size());
+}
+
+std::vector<Executor::OpTime> Executor::op_times() const {
+  std::vector<OpTime> mean(profiles_.empty() ? 0 : ops_.size());
+  for (size_t i = 0; i < mean.size(); ++i) {
+    for (const Profile& profile : profiles_) {
+      mean[i].pack_ns += profile.ops[i].pack_ns;
+      mean[i].run_ns += profile.ops[i].run_ns;
+      mean[i].wait_ns += profile.ops[i].wait_ns;
+    }
+    for (int64_t* sum : {&mean[i].pack_ns, &mean[i].run_ns, &mean[i].wait_ns})
+      *sum /= threads_.count();
+  }
+  return mean;
 }
 
 void Executor::check(const StepView& v) const {

@@ -29,7 +29,7 @@ struct Sizes {
   int max_tokens, max_sequences, vocab_size, max_model_len;
   int num_layers, num_kv_heads, head_dim;
   int64_t num_blocks, arena_bytes;
-  bool kv_f32;
+  KvType kv_type;
 };
 
 // A low-rank adapter of one part of a linear: y += scale * B (A x).
@@ -82,6 +82,14 @@ class Executor {
   void step(const StepView& view);
   int burst(const StepView& first, const Burst& burst);  // returns how many steps ran
 
+  // Nanoseconds of each op since profiling began, on the average thread: packing the input,
+  // computing, waiting at barriers. Switching on clears.
+  struct OpTime {
+    int64_t pack_ns = 0, run_ns = 0, wait_ns = 0;
+  };
+  void profile(bool on);
+  std::vector<OpTime> op_times() const;
+
   int num_threads() const { return threads_.count(); }
   int vocab_size() const { return sizes_.vocab_size; }
   const char* isa() const { return kernels_.name; }
@@ -105,6 +113,8 @@ class Executor {
   void check_burst(const StepView& view, const Burst& burst) const;
   void plan_attention(const StepView& view);
   void run(int thread);
+  void lap(const Op& op, int thread, int64_t OpTime::*counter);
+  void meet(const Op& op, int thread, int64_t OpTime::*counter);
   void embed(const Op& op, int thread);
   void qkv(Op& op, int thread);
   void attention(Op& op, int thread);
@@ -139,6 +149,13 @@ class Executor {
   float* logits_ = nullptr;   // kHeadRows x padded vocabulary
   int64_t logits_stride_ = 0;
   float* shrunk_ = nullptr;  // T x kMaxParts x kMaxRank
+
+  struct alignas(128) Profile {
+    int64_t last_ns = 0;
+    std::vector<OpTime> ops;
+  };
+  bool profiling_ = false;
+  std::vector<Profile> profiles_;  // a thread each
 
   const StepView* view_ = nullptr;
   std::vector<AttnItem> items_;

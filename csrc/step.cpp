@@ -1,5 +1,6 @@
 // One step: the ops in order, each thread on its share, a barrier where a reader needs one.
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -10,6 +11,10 @@ namespace {
 
 constexpr int kReplicate = 2;    // batches up to this size are packed by every thread for itself
 constexpr int kSplitTokens = 4;  // sequences with so few new tokens split their keys over threads
+
+int64_t clock_ns() {
+  return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
+}
 
 }  // namespace
 
@@ -27,6 +32,7 @@ void Executor::step(const StepView& view) {
 }
 
 void Executor::run(int thread) {
+  if (profiling_) profiles_[thread].last_ns = clock_ns();
   for (Op& op : ops_) {
     switch (op.spec.kind) {
       case OpKind::Embed:
@@ -48,8 +54,24 @@ void Executor::run(int thread) {
         head(op, thread);
         break;
     }
-    threads_.barrier(thread);
+    meet(op, thread, &OpTime::run_ns);
   }
+}
+
+// Adds the time since the thread's last lap to one of the op's counters.
+void Executor::lap(const Op& op, int thread, int64_t OpTime::*counter) {
+  if (!profiling_) return;
+  Profile& profile = profiles_[thread];
+  const int64_t now = clock_ns();
+  profile.ops[&op - ops_.data()].*counter += now - profile.last_ns;
+  profile.last_ns = now;
+}
+
+// A barrier; the time before it counts as `counter`, the time in it as waiting.
+void Executor::meet(const Op& op, int thread, int64_t OpTime::*counter) {
+  lap(op, thread, counter);
+  threads_.barrier(thread);
+  lap(op, thread, &OpTime::wait_ns);
 }
 
 void Executor::embed(const Op& op, int thread) {
@@ -102,7 +124,10 @@ const Activations& Executor::prepare(const Op& op, int thread, int count, const 
     if (adapters && (by_tile || me == 0) && (!replicate || thread == 0))
       shrink(op, i, token, scratch_[thread].row);
   }
-  if (!replicate || adapters) threads_.barrier(thread);
+  if (!replicate || adapters)
+    meet(op, thread, &OpTime::pack_ns);
+  else
+    lap(op, thread, &OpTime::pack_ns);
   return to;
 }
 
@@ -116,7 +141,7 @@ void Executor::qkv(Op& op, int thread) {
   AttnShape shape{};
   shape.num_kv_heads = spec.num_kv_heads;
   shape.head_dim = dim;
-  shape.kv_f32 = sizes_.kv_f32;
+  shape.kv_type = sizes_.kv_type;
   op.split->each(thread, [&](int64_t unit) {
     int part = 0;
     int64_t head = unit;
@@ -215,7 +240,7 @@ void Executor::attention(Op& op, int thread) {
   shape.group = spec.num_q_heads / spec.num_kv_heads;
   shape.window = spec.window;
   shape.scale = spec.scale;
-  shape.kv_f32 = sizes_.kv_f32;
+  shape.kv_type = sizes_.kv_type;
   shape.q_stride = int64_t{spec.num_q_heads} * spec.head_dim;
   op.split->each(thread, [&](int64_t unit) {
     const AttnItem& item = items_[unit];
@@ -276,7 +301,7 @@ void Executor::head(Op& op, int thread) {
       kernels_.store_rows(scratch.out, rows, kPanelRows, nullptr, nullptr, logits_stride_,
                           logits_ + unit * kPanelRows);
     });
-    threads_.barrier(thread);
+    meet(op, thread, &OpTime::run_ns);
     for (int r = thread; r < rows; r += threads) {
       const int row = first + r;
       const float* logits = logits_ + r * logits_stride_;
@@ -291,7 +316,7 @@ void Executor::head(Op& op, int thread) {
       if (view_->logits)
         std::memcpy(view_->logits + int64_t{row} * vocab, logits, sizeof(float) * vocab);
     }
-    if (first + kHeadRows < view_->num_rows) threads_.barrier(thread);
+    if (first + kHeadRows < view_->num_rows) meet(op, thread, &OpTime::run_ns);
   }
 }
 

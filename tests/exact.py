@@ -33,15 +33,18 @@ from tests.random_checkpoint import SCALES, RandomCheckpoint
 F32 = NDArray[np.float32]
 LANES, LINEAR_BLOCK, TILE, CHUNK = 16, 32, 64, 256
 LOWEST = np.float32(-np.inf)
+POWERS_OF_LN2 = [math.log(2) ** k / math.factorial(k) for k in range(7)]
+LOG2_E = np.float32(1.44269504088896)
 
 
 class ExactExecutor:
-    """Logits of one sequence with int8 activations and bfloat16 keys and values.
+    """Logits of one sequence with int8 activations; keys and values in `kv_dtype`, bf16 or int8.
 
     `fused`: a multiply-add rounds once (AVX-512), else the product is rounded too (portable).
     """
 
-    def __init__(self, checkpoint: RandomCheckpoint, *, fused: bool) -> None:
+    def __init__(self, checkpoint: RandomCheckpoint, *, fused: bool, kv_dtype: str = "bf16") -> None:
+        self._is_int8 = kv_dtype == "int8"
         self._plan = trace_model(checkpoint.config)
         self._tensors = checkpoint.tensors
         self._multiply_add = fma if fused else product_then_sum
@@ -81,12 +84,18 @@ class ExactExecutor:
             q = self._normalise(q, self._vector(op, "q_norm"), op.attrs["norm_eps"])
             k = self._normalise(k, self._vector(op, "k_norm"), op.attrs["norm_eps"])
         inv_freq = np.array(op.attrs["inv_freq"], np.float32)
-        return rotate(q, inv_freq), round_bf16(rotate(k, inv_freq)), round_bf16(v)
+        return rotate(q, inv_freq), rotate(k, inv_freq), v
 
     def _attention(self, op: Op, q: F32, k: F32, v: F32) -> F32:
         group = q.shape[1] // k.shape[1]
-        k_TNH, v_TNH = np.repeat(k, group, axis=1), np.repeat(v, group, axis=1)
-        x_TNH = self._attend(q * np.float32(op.attrs["scale"]), k_TNH, v_TNH, op.attrs["window"])
+        scale = np.float32(op.attrs["scale"]) * LOG2_E
+        if self._is_int8:  # whole numbers, and a scale for each token and head
+            (k, k_scale), (v, v_scale) = quantise_heads(k), quantise_heads(v)
+        else:
+            k, v = round_bf16(k), round_bf16(v)
+            k_scale = v_scale = np.ones(k.shape[:2], np.float32)
+        stored = (np.repeat(x, group, axis=1) for x in (k, v, k_scale, v_scale))
+        x_TNH = self._attend(round_bf16(q * scale), *stored, op.attrs["window"])
         return x_TNH.reshape(len(q), -1)
 
     def _linear(self, op: Op, x: F32, residual: F32 | None = None) -> F32:
@@ -166,19 +175,39 @@ class ExactExecutor:
             p = self._multiply_add(p, r, term)
         return np.where(x >= f32(-87), np.ldexp(p, n.astype(np.int32)), f32(0))
 
-    def _attend(self, q_TNH: F32, k_LNH: F32, v_LNH: F32, window: int | None) -> F32:
+    def _exp2(self, x: F32) -> F32:
+        """2^x by its powers up to six after taking out the whole part; zero below -125."""
+        f32 = np.float32
+        clamped = np.maximum(x, f32(-125))
+        n = np.rint(clamped)
+        r = clamped - n
+        p = f32(POWERS_OF_LN2[6])
+        for term in reversed(POWERS_OF_LN2[:6]):
+            p = self._multiply_add(p, r, f32(term))
+        return np.where(x >= f32(-125), np.ldexp(p, n.astype(np.int32)), f32(0))
+
+    def _attend(
+        self, q_TNH: F32, k_LNH: F32, v_LNH: F32, k_LN: F32, v_LN: F32, window: int | None
+    ) -> F32:
         """Softmax over tiles of keys, started anew for every chunk; chunks are merged in order."""
         total = None
         for first in range(0, len(k_LNH), CHUNK):
-            keys, values = k_LNH[first : first + CHUNK], v_LNH[first : first + CHUNK]
-            part = self._attend_chunk(q_TNH, keys, values, first, window)
+            stored = (x[first : first + CHUNK] for x in (k_LNH, v_LNH, k_LN, v_LN))
+            part = self._attend_chunk(q_TNH, *stored, first, window)
             total = part if total is None else self._merge(*total, *part)
         assert total is not None
         _, length, out = total
         return out * (np.float32(1) / length)[..., None]
 
     def _attend_chunk(
-        self, q_TNH: F32, k_LNH: F32, v_LNH: F32, first: int, window: int | None
+        self,
+        q_TNH: F32,
+        k_LNH: F32,
+        v_LNH: F32,
+        k_LN: F32,
+        v_LN: F32,
+        first: int,
+        window: int | None,
     ) -> tuple[F32, F32, F32]:
         """The largest score and the sum of weights (T, N), and the weighted values (T, N, H)."""
         top = np.full(q_TNH.shape[:2], LOWEST)
@@ -188,8 +217,9 @@ class ExactExecutor:
             keys, values = k_LNH[start : start + TILE], v_LNH[start : start + TILE]
             scores = np.zeros((*q_TNH.shape[:2], TILE), np.float32)
             live = scores[..., : len(keys)]
-            for d in range(q_TNH.shape[2]):
-                live[:] = self._multiply_add(q_TNH[..., d, None], keys[..., d].T, live)
+            for d in second_first(q_TNH.shape[2]):  # products of bfloat16 are exact
+                live[:] = product_then_sum(q_TNH[..., d, None], keys[..., d].T, live)
+            live *= k_LN[start : start + TILE].T
             key = first + start + np.arange(TILE)
             seen = key <= query_T
             if window is not None:
@@ -197,20 +227,26 @@ class ExactExecutor:
             scores = np.where(seen, scores, LOWEST)
             new_top = np.maximum(top, scores.max(axis=2))
             none = new_top == LOWEST
-            weights = np.where(none[..., None], 0, self._exp(scores - new_top[..., None]))
-            rescale = np.where(none, np.float32(1), self._exp(top - new_top))
+            weights = np.where(none[..., None], 0, self._exp2(scores - new_top[..., None]))
+            weights = weights.astype(np.float32)
+            weights = weights if self._is_int8 else round_bf16(weights)
+            rescale = np.where(none, np.float32(1), self._exp2(top - new_top))
             vectors = np.split(weights, TILE // LANES, axis=2)
             length = length * rescale + sum_lanes(functools.reduce(np.add, vectors))
             out = out * rescale[..., None]
-            for i, value_NH in enumerate(values):
-                out = self._multiply_add(weights[..., i, None], value_NH, out)
+            if self._is_int8:
+                live = weights[..., : len(values)]
+                live[:] = round_bf16(live * v_LN[start : start + TILE].T)
+            for i in second_first(len(values)):
+                if i < len(values):
+                    out = product_then_sum(weights[..., i, None], values[i], out)
             top = new_top
         return top, length, out
 
     def _merge(self, top: F32, length: F32, out: F32, top2: F32, length2: F32, out2: F32):
         """Of the chunks so far and the next one."""
         new_top = np.maximum(top, top2)
-        a, b = self._exp(top - new_top), self._exp(top2 - new_top)
+        a, b = self._exp2(top - new_top), self._exp2(top2 - new_top)
         merged = self._multiply_add(out2, b[..., None], out * a[..., None])
         keep = top2 == LOWEST  # a chunk without a visible key
         length = np.where(keep, length, length * a + length2 * b)
@@ -293,6 +329,15 @@ def quantise(x_TK: F32) -> tuple[F32, F32]:
     return q, top / np.float32(127)
 
 
+def quantise_heads(x_TNH: F32) -> tuple[F32, F32]:
+    """Keys or values as whole numbers, and a scale for each token and head."""
+    top_TN = np.abs(x_TNH).max(axis=2)
+    live = top_TN > np.float32(1e-30)
+    inverse = np.where(live, np.float32(127) / np.where(live, top_TN, np.float32(1)), np.float32(0))
+    q_TNH = np.rint(np.clip(x_TNH * inverse[..., None], np.float32(-127), np.float32(127)))
+    return q_TNH, top_TN / np.float32(127)
+
+
 def rotate(x_TNH: F32, inv_freq: F32) -> F32:
     """Half-split rotary embedding of rows at positions 0, 1, ..."""
     angles = np.arange(len(x_TNH), dtype=np.float32)[:, None] * inv_freq
@@ -302,6 +347,11 @@ def rotate(x_TNH: F32, inv_freq: F32) -> F32:
     )
     a, b = np.split(x_TNH, 2, axis=2)
     return np.concatenate([a * c - b * s, b * c + a * s], axis=2)
+
+
+def second_first(count: int) -> list[int]:
+    """1, 0, 3, 2, ...: how a dot product of pairs adds."""
+    return [i ^ 1 for i in range(count + count % 2)]
 
 
 def sum_lanes(x: F32) -> F32:

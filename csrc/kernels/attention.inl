@@ -4,63 +4,175 @@
 // come in tiles of 64 at absolute multiples with one softmax update each, and in chunks of 256
 // whose results (m, l, o) are merged in order; a row therefore sees the same sequence of operations
 // whatever else is in the item, however the item is split.
+//
+// Cache types. A vector has 16 lanes: the tokens of a block for a key, dims for a value. Each lane
+// holds kPer neighbours (dims of a key, tokens of a value) which one `madd` multiplies and adds,
+// the second first: what the bfloat16 dot product of x86 does. Products of bfloat16 are exact in
+// float32, so fused or not, the sum is the same.
 
-template <bool F32>
-FF_INLINE f32 load_kv(const uint8_t* from, int64_t index) {
-  if constexpr (F32) return load(reinterpret_cast<const float*>(from) + index);
-  return bf16_to_f32(reinterpret_cast<const uint16_t*>(from) + index);
-}
-
-static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
-                     bool is_value, const float* row) {
-  const int64_t block = slot / kKvBlock, at = slot % kKvBlock;
-  uint8_t* base = layer.head(block, kv_head);
-  const int dim = shape.head_dim;
-  auto put = [&](auto* to, auto convert) {
-    for (int d = 0; d < dim; ++d)
-      to[is_value ? (kKvBlock + at) * dim + d : d * kKvBlock + at] = convert(row[d]);
-  };
-  if (shape.kv_f32)
-    put(reinterpret_cast<float*>(base), [](float x) { return x; });
-  else
-    put(reinterpret_cast<uint16_t*>(base), [](float x) { return to_bf16(x); });
-}
-
-// Row state of one item: m and l per row, then o[row][dim].
-struct RowState {
-  float* m;
-  float* l;
-  float* o;
+struct KvF32 {
+  static constexpr int kPer = 1, kBytes = 64;  // a lane, a vector
+  static constexpr bool kScaled = false;
+  using Element = float;
+  FF_INLINE f32 load_vector(const uint8_t* from) {
+    return load(reinterpret_cast<const float*>(from));
+  }
+  FF_INLINE f32 madd(f32 acc, f32 vector, int32_t word) {
+    float x;
+    std::memcpy(&x, &word, 4);
+    return fma(set1(x), vector, acc);
+  }
+  FF_INLINE f32 put_words(int32_t* to, f32 values) {  // returns what was put
+    std::memcpy(to, &values, 64);
+    return values;
+  }
 };
 
-// scores[row][0..31] = q[row] . keys of two blocks.
-template <int R, bool F32>
-static void score_blocks(const float* q, int dim, const uint8_t* block0, const uint8_t* block1,
+struct KvBf16 {
+  static constexpr int kPer = 2, kBytes = 64;
+  static constexpr bool kScaled = false;
+  using Element = uint16_t;
+  FF_INLINE u32 load_vector(const uint8_t* from) {
+    u32 pairs;
+    std::memcpy(&pairs, from, 64);
+    return pairs;
+  }
+  FF_INLINE f32 madd(f32 acc, u32 pairs, int32_t word) { return dot2(acc, pairs, word); }
+  FF_INLINE f32 put_words(int32_t* to, f32 values) {
+    return put_bf16(to, values);
+  }
+};
+
+// A float32 scale for each token and head, of keys and of values, behind the elements.
+struct KvInt8 {
+  static constexpr int kPer = 2, kBytes = 32;
+  static constexpr bool kScaled = true;
+  using Element = int8_t;
+  FF_INLINE u32 load_vector(const uint8_t* from) { return int8_to_bf16_pairs(from); }
+  FF_INLINE f32 madd(f32 acc, u32 pairs, int32_t word) { return dot2(acc, pairs, word); }
+  FF_INLINE f32 put_words(int32_t* to, f32 values) { return KvBf16::put_words(to, values); }
+};
+
+// One head of one block: keys, values, then 16 scales of each where there are any.
+template <class Kv>
+struct KvHead {
+  uint8_t* base;
+  int dim;
+
+  int64_t num_vectors() const { return dim / Kv::kPer; }  // of the keys, and of the values
+  const uint8_t* keys(int64_t index) const { return base + index * Kv::kBytes; }
+  const uint8_t* values(int64_t index) const { return keys(num_vectors() + index); }
+  float* scales(bool is_value) const {
+    return reinterpret_cast<float*>(base + 2 * num_vectors() * Kv::kBytes) + (is_value ? 16 : 0);
+  }
+  // The element of dim d of the token in place `at`.
+  typename Kv::Element* element(bool is_value, int d, int at) const {
+    constexpr int kPer = Kv::kPer;
+    auto* first = reinterpret_cast<typename Kv::Element*>(base);
+    if (!is_value) return first + (d / kPer * 16 + at) * kPer + d % kPer;
+    const int64_t vector = num_vectors() + at / kPer * (dim / 16) + d / 16;
+    return first + (vector * 16 + d % 16) * kPer + at % kPer;
+  }
+};
+
+// Calls body(Kv{}) with the cache's type.
+template <class Body>
+FF_INLINE void with_kv(KvType type, Body&& body) {
+  switch (type) {
+    case KvType::F32:
+      return body(KvF32{});
+    case KvType::Bf16:
+      return body(KvBf16{});
+    case KvType::Int8:
+      return body(KvInt8{});
+  }
+}
+
+static int64_t kv_head_bytes(KvType type, int head_dim) {
+  int64_t bytes = 0;
+  with_kv(type, [&](auto kv) {
+    using Kv = decltype(kv);
+    bytes = int64_t{2} * (head_dim / Kv::kPer) * Kv::kBytes + (Kv::kScaled ? 2 * 16 * 4 : 0);
+  });
+  return bytes;
+}
+
+// A value in the first place of a lane clears the others: they are read with weight zero before
+// they are written, and must not be what an earlier owner of the block left there.
+static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
+                     bool is_value, const float* row) {
+  const int dim = shape.head_dim, at = static_cast<int>(slot % kKvBlock);
+  with_kv(shape.kv_type, [&](auto type) {
+    using Kv = decltype(type);
+    using Element = typename Kv::Element;
+    const KvHead<Kv> head{layer.head(slot / kKvBlock, kv_head), dim};
+    const bool clear = is_value && Kv::kPer == 2 && at % 2 == 0;
+    auto put = [&](int d, Element x) {
+      Element* to = head.element(is_value, d, at);
+      to[0] = x;
+      if (clear) to[1] = 0;
+    };
+    if constexpr (std::is_same_v<Kv, KvF32>) {
+      for (int d = 0; d < dim; ++d) put(d, row[d]);
+    } else if constexpr (std::is_same_v<Kv, KvBf16>) {
+      alignas(64) uint16_t rounded[512];
+      for (int d = 0; d < dim; d += 16) put_bf16(rounded + d, load(row + d));
+      for (int d = 0; d < dim; ++d) put(d, rounded[d]);
+    } else {
+      i32 top = {};
+      for (int d = 0; d < dim; d += 16) {
+        const i32 magnitude = bits(load(row + d)) & 0x7fffffff;
+        top = magnitude > top ? magnitude : top;
+      }
+      const float largest = reduce_top(top, top);  // NaN counts as largest and reaches the scale
+      const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
+      head.scales(is_value)[at] = largest / 127.0f;
+      if (clear) head.scales(is_value)[at + 1] = 0.0f;
+      const f32 limit = set1(127.0f);
+      alignas(64) int8_t rounded[512];
+      for (int d = 0; d < dim; d += 16) {
+        const f32 x = minimum(maximum(load(row + d) * set1(inverse), -limit), limit);
+        store_low_bytes(rounded + d, to_i32(round_even(x)));
+      }
+      for (int d = 0; d < dim; ++d) put(d, rounded[d]);
+    }
+  });
+}
+
+// scores[row][0..31] = q[row] . keys of two blocks. q as words of kPer dims.
+template <int R, class Kv>
+static void score_blocks(const int32_t* q, const KvHead<Kv>& block0, const KvHead<Kv>& block1,
                          float* scores) {
   f32 acc0[R], acc1[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) acc0[r] = acc1[r] = f32{};
-  for (int d = 0; d < dim; ++d) {
-    const f32 k0 = load_kv<F32>(block0, int64_t{d} * kKvBlock);
-    const f32 k1 = load_kv<F32>(block1, int64_t{d} * kKvBlock);
+  const int64_t words = block0.num_vectors();
+  for (int64_t i = 0; i < words; ++i) {
+    const auto k0 = Kv::load_vector(block0.keys(i));
+    const auto k1 = Kv::load_vector(block1.keys(i));
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
-      const f32 x = set1(q[r * dim + d]);
-      acc0[r] = fma(x, k0, acc0[r]);
-      acc1[r] = fma(x, k1, acc1[r]);
+      const int32_t word = q[r * words + i];
+      acc0[r] = Kv::madd(acc0[r], k0, word);
+      acc1[r] = Kv::madd(acc1[r], k1, word);
     }
   }
+  f32 scale0 = set1(1.0f), scale1 = scale0;
+  if constexpr (Kv::kScaled) scale0 = load(block0.scales(false)), scale1 = load(block1.scales(false));
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
-    store(scores + r * kKvTile, acc0[r]);
-    store(scores + r * kKvTile + 16, acc1[r]);
+    store(scores + r * kKvTile, Kv::kScaled ? acc0[r] * scale0 : acc0[r]);
+    store(scores + r * kKvTile + 16, Kv::kScaled ? acc1[r] * scale1 : acc1[r]);
   }
 }
 
 // o[row] = o[row] * rescale[row] + sum over keys of p[row][key] * value[key], 32 dims at a time.
-template <int R, bool F32>
-static void add_values(const float* p, const float* rescale, int dim, int num_keys,
-                       const uint8_t* const* blocks, float* o) {
+// p as words of kPer keys.
+template <int R, class Kv>
+static void add_values(const int32_t* p, const float* rescale, int num_keys,
+                       const KvHead<Kv>* blocks, float* o) {
+  constexpr int kPerBlock = kKvBlock / Kv::kPer, kPerTile = kKvTile / Kv::kPer;
+  const int dim = blocks[0].dim, num_words = (num_keys + Kv::kPer - 1) / Kv::kPer;
   int first = 0;
   auto part = [&](auto wide) {
     constexpr int W = wide();
@@ -68,17 +180,19 @@ static void add_values(const float* p, const float* rescale, int dim, int num_ke
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
       for (int w = 0; w < W; ++w) acc[r][w] = load(o + r * dim + first + 16 * w) * set1(rescale[r]);
-    for (int key = 0; key < num_keys; ++key) {
-      const uint8_t* block = blocks[key / kKvBlock];
-      const int64_t at = int64_t{kKvBlock + key % kKvBlock} * dim + first;
-      f32 v[W];
+    for (int begin = 0; begin < num_words; begin += kPerBlock) {
+      const int count = num_words - begin < kPerBlock ? num_words - begin : kPerBlock;
+      const uint8_t* from = blocks[begin / kPerBlock].values(first / 16);
+      for (int i = 0; i < count; ++i, from += dim / 16 * Kv::kBytes) {
+        decltype(Kv::load_vector(from)) v[W];
 #pragma GCC unroll 2
-      for (int w = 0; w < W; ++w) v[w] = load_kv<F32>(block, at + 16 * w);
+        for (int w = 0; w < W; ++w) v[w] = Kv::load_vector(from + w * Kv::kBytes);
 #pragma GCC unroll 8
-      for (int r = 0; r < R; ++r) {
-        const f32 x = set1(p[r * kKvTile + key]);
+        for (int r = 0; r < R; ++r) {
+          const int32_t word = p[r * kPerTile + begin + i];
 #pragma GCC unroll 2
-        for (int w = 0; w < W; ++w) acc[r][w] = fma(x, v[w], acc[r][w]);
+          for (int w = 0; w < W; ++w) acc[r][w] = Kv::madd(acc[r][w], v[w], word);
+        }
       }
     }
 #pragma GCC unroll 8
@@ -90,51 +204,84 @@ static void add_values(const float* p, const float* rescale, int dim, int num_ke
   if (first < dim) part(std::integral_constant<int, 1>{});
 }
 
-// Softmax update of one row for one tile: scores become weights; returns what o must shrink by.
-// The row sees keys [low, high) of the tile.
-static float update_row(float* scores, int low, int high, float* m, float* l) {
-  f32 s[4];
-  f32 top = set1(-INFINITY);
-  for (int v = 0; v < 4; ++v) {
-    s[v] = keep_first(load(scores + 16 * v), high - 16 * v, -INFINITY);
-    if (low > 16 * v) {
-      const f32 hidden = keep_first(set1(-INFINITY), low - 16 * v, INFINITY);
-      s[v] = minimum(s[v], hidden);
+// What a tile of keys holds for all rows of an item. Scores count in powers of two: log2(e) is in q.
+struct RowState {
+  float m[kAttnRows], l[kAttnRows];  // largest score so far, sum of weights
+  float* o;                          // [row][dim]
+};
+
+// Softmax update of all rows for one tile: scores become weights, as words; `rescale` is what o must
+// shrink by. Row r sees keys [low[r], high[r]) of the tile. Phase by phase over the rows, so that
+// none waits for another's reductions.
+template <class Kv>
+static void update_rows(int num_rows, const int* low, const int* high, bool partly,
+                        const KvHead<Kv>* blocks, float* scores, int32_t* words, RowState& state,
+                        float* rescale) {
+  alignas(64) float top[kAttnRows] = {}, sum[kAttnRows] = {}, shift[kAttnRows];
+  for (int r = 0; r < num_rows; ++r) {
+    float* from = scores + r * kKvTile;
+    f32 best = set1(-INFINITY);
+    for (int v = 0; v < 4; ++v) {
+      f32 s = load(from + 16 * v);
+      if (partly) {
+        s = keep_first(s, high[r] - 16 * v, -INFINITY);
+        const f32 hidden = keep_first(set1(-INFINITY), low[r] - 16 * v, INFINITY);
+        s = minimum(s, hidden);
+        store(from + 16 * v, s);
+      }
+      best = maximum(best, s);
     }
-    top = maximum(top, s[v]);
+    top[r] = reduce_max(best);
   }
-  const float tile_max = reduce_max(top);
-  const float new_max = *m > tile_max ? *m : tile_max;
-  if (new_max == -INFINITY) {
-    for (int v = 0; v < 4; ++v) store(scores + 16 * v, f32{});
-    return 1.0f;
+  const f32 old = load(state.m), now = maximum(old, load(top));
+  const f32 shrink = exp2(old - now);
+  store(state.m, now);
+  store(shift, maximum(now, set1(-3e38f)));  // no key seen yet: every weight is zero
+  store(rescale, shrink);
+  for (int r = 0; r < num_rows; ++r) {
+    f32 total = {};
+    for (int v = 0; v < 4; ++v) {
+      const f32 p = exp2(load(scores + r * kKvTile + 16 * v) - set1(shift[r]));
+      int32_t* to = words + (r * kKvTile + v * 16) / Kv::kPer;
+      if constexpr (Kv::kScaled) {
+        total = total + p;
+        Kv::put_words(to, 16 * v < high[r] ? p * load(blocks[v].scales(true)) : f32{});
+      } else {
+        total = total + Kv::put_words(to, p);
+      }
+    }
+    sum[r] = reduce_add(total);
   }
-  f32 sum = {};
-  for (int v = 0; v < 4; ++v) {
-    const f32 p = exp(s[v] - set1(new_max));
-    store(scores + 16 * v, p);
-    sum = sum + p;
-  }
-  const float rescale = exp(set1(*m - new_max))[0];
-  *l = *l * rescale + reduce_add(sum);
-  *m = new_max;
-  return rescale;
+  store(state.l, load(state.l) * shrink + load(sum));
 }
 
-template <int R, bool F32>
-static void attend_tile(const float* q, const AttnShape& shape, int tile_start, int num_keys,
-                        const int* low, const int* high, const uint8_t* const* blocks,
-                        float* scores, RowState rows) {
-  const int dim = shape.head_dim;
-  const int num_blocks = (num_keys + kKvBlock - 1) / kKvBlock;
-  for (int b = 0; b < num_blocks; b += 2)
-    score_blocks<R, F32>(q, dim, blocks[b], blocks[b + 1 < num_blocks ? b + 1 : b],
-                         scores + b * kKvBlock);
-  float rescale[R];
-  for (int r = 0; r < R; ++r)
-    rescale[r] = update_row(scores + r * kKvTile, low[r] - tile_start, high[r] - tile_start,
-                            rows.m + r, rows.l + r);
-  add_values<R, F32>(scores, rescale, dim, num_keys, blocks, rows.o);
+// One tile of keys for all rows.
+template <class Kv>
+static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int* low,
+                        const int* high, bool partly, const KvHead<Kv>* blocks, float* scores,
+                        RowState& state) {
+  const int dim = blocks[0].dim, num_blocks = (num_keys + kKvBlock - 1) / kKvBlock;
+  alignas(64) int32_t words[kAttnRows * kKvTile / Kv::kPer];
+  alignas(64) float rescale[kAttnRows];
+  auto in_groups = [&](auto body) {  // of at most eight rows, as even as can be
+    const int groups = (num_rows + 7) / 8;
+    for (int g = 0, r = 0; g < groups; ++g) {
+      const int count = num_rows / groups + (g < num_rows % groups);
+      with_width<8>(count, [&](auto width) { body(width, r); });
+      r += count;
+    }
+  };
+  in_groups([&](auto width, int r) {
+    for (int b = 0; b < num_blocks; b += 2)
+      score_blocks<width(), Kv>(q + r * dim / Kv::kPer, blocks[b],
+                                blocks[b + 1 < num_blocks ? b + 1 : b],
+                                scores + r * kKvTile + b * kKvBlock);
+  });
+  update_rows<Kv>(num_rows, low, high, partly, blocks, scores, words, state, rescale);
+  in_groups([&](auto width, int r) {
+    add_values<width(), Kv>(words + r * kKvTile / Kv::kPer, rescale + r, num_keys, blocks,
+                            state.o + r * dim);
+  });
 }
 
 // (m, l, o) <- merge of itself and a later chunk.
@@ -142,7 +289,7 @@ static void merge_row(float* m, float* l, float* o, float chunk_m, float chunk_l
                       const float* chunk_o, int dim) {
   if (chunk_m == -INFINITY) return;
   const float new_max = *m > chunk_m ? *m : chunk_m;
-  const float a = exp(set1(*m - new_max))[0], b = exp(set1(chunk_m - new_max))[0];
+  const float a = exp2(set1(*m - new_max))[0], b = exp2(set1(chunk_m - new_max))[0];
   *m = new_max;
   *l = *l * a + chunk_l * b;
   for (int d = 0; d < dim; d += 16)
@@ -161,63 +308,61 @@ static void write_row(const AttnItem& item, const AttnShape& shape, int row, flo
 // Floats of one row's partial result.
 static int64_t partial_floats(const AttnShape& shape) { return shape.head_dim + 16; }
 
-template <bool F32>
+template <class Kv>
 static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLayer& layer,
                         const float* q, const int32_t* positions, const int32_t* block_table,
                         float* out, float* partials, const Scratch& scratch) {
   const int dim = shape.head_dim, rows = item.num_tokens * shape.group;
-  float* scaled = scratch.attn;             // q, scaled
-  float* total = scaled + kAttnRows * dim;  // merged o
-  float* chunk_o = total + kAttnRows * dim;
-  float total_m[kAttnRows], total_l[kAttnRows], chunk_m[kAttnRows], chunk_l[kAttnRows];
+  int32_t* words = reinterpret_cast<int32_t*>(scratch.attn);  // q, scaled
+  float* total = scratch.attn + kAttnRows * dim;              // merged o
+  float total_m[kAttnRows], total_l[kAttnRows];
+  RowState chunk;
+  chunk.o = total + kAttnRows * dim;
   int low[kAttnRows], high[kAttnRows];
-  int last = 0, first = INT32_MAX;
+  int last = 0, least = INT32_MAX, first = INT32_MAX, from_all = 0;
+  const f32 scale = set1(shape.scale * kLog2E);
   for (int r = 0; r < rows; ++r) {
     const int token = item.token + r / shape.group;
     const float* from =
         q + token * shape.q_stride + int64_t{item.kv_head * shape.group + r % shape.group} * dim;
     for (int d = 0; d < dim; d += 16)
-      store(scaled + r * dim + d, load(from + d) * set1(shape.scale));
+      Kv::put_words(words + (r * dim + d) / Kv::kPer, load(from + d) * scale);
     high[r] = positions[token] + 1;
     low[r] = shape.window && high[r] > shape.window ? high[r] - shape.window : 0;
     last = high[r] > last ? high[r] : last;
+    least = high[r] < least ? high[r] : least;
     first = low[r] < first ? low[r] : first;
+    from_all = low[r] > from_all ? low[r] : from_all;
   }
   for (int c = item.first_chunk; c < item.first_chunk + item.num_chunks; ++c) {
-    for (int r = 0; r < rows; ++r) chunk_m[r] = -INFINITY, chunk_l[r] = 0.0f;
-    std::memset(chunk_o, 0, sizeof(float) * rows * dim);
+    for (int r = 0; r < kAttnRows; ++r) chunk.m[r] = -INFINITY, chunk.l[r] = 0.0f;
+    std::memset(chunk.o, 0, sizeof(float) * rows * dim);
     const int end = last < (c + 1) * kKvChunk ? last : (c + 1) * kKvChunk;
     for (int tile = c * kKvChunk; tile < end; tile += kKvTile) {
       if (tile + kKvTile <= first) continue;
       const int num_keys = end - tile < kKvTile ? end - tile : kKvTile;
-      const uint8_t* blocks[kKvTile / kKvBlock];
-      for (int b = 0; b * kKvBlock < num_keys; ++b) {
-        blocks[b] = layer.head(block_table[tile / kKvBlock + b], item.kv_head);
-      }
-      for (int r = 0; r < rows;) {
-        const RowState state{chunk_m + r, chunk_l + r, chunk_o + r * dim};
-        auto run = [&](auto count) {
-          attend_tile<count(), F32>(scaled + r * dim, shape, tile, num_keys, low + r, high + r,
-                                    blocks, scratch.scores, state);
-          r += count();
-        };
-        const int left = rows - r, groups = (left + 7) / 8;
-        with_width<8>((left + groups - 1) / groups, run);
-      }
+      KvHead<Kv> blocks[kKvTile / kKvBlock];
+      for (int b = 0; b * kKvBlock < num_keys; ++b)
+        blocks[b] = {layer.head(block_table[tile / kKvBlock + b], item.kv_head), dim};
+      int tile_low[kAttnRows], tile_high[kAttnRows];
+      for (int r = 0; r < rows; ++r) tile_low[r] = low[r] - tile, tile_high[r] = high[r] - tile;
+      const bool partly = least < tile + kKvTile || from_all > tile;
+      attend_tile<Kv>(words, rows, num_keys, tile_low, tile_high, partly, blocks, scratch.scores,
+                      chunk);
     }
     for (int r = 0; r < rows; ++r) {
       if (item.partial >= 0) {
         float* to = partials + (int64_t{item.partial + c} * kAttnRows + r) * partial_floats(shape);
-        to[0] = chunk_m[r];
-        to[1] = chunk_l[r];
-        std::memcpy(to + 16, chunk_o + r * dim, sizeof(float) * dim);
+        to[0] = chunk.m[r];
+        to[1] = chunk.l[r];
+        std::memcpy(to + 16, chunk.o + r * dim, sizeof(float) * dim);
       } else if (c == 0) {
-        total_m[r] = chunk_m[r];
-        total_l[r] = chunk_l[r];
-        std::memcpy(total + r * dim, chunk_o + r * dim, sizeof(float) * dim);
+        total_m[r] = chunk.m[r];
+        total_l[r] = chunk.l[r];
+        std::memcpy(total + r * dim, chunk.o + r * dim, sizeof(float) * dim);
       } else {
-        merge_row(total_m + r, total_l + r, total + r * dim, chunk_m[r], chunk_l[r],
-                  chunk_o + r * dim, dim);
+        merge_row(total_m + r, total_l + r, total + r * dim, chunk.m[r], chunk.l[r],
+                  chunk.o + r * dim, dim);
       }
     }
   }
@@ -228,10 +373,10 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
 static void attend(const AttnItem& item, const AttnShape& shape, const KvLayer& layer,
                    const float* q, const int32_t* positions, const int32_t* block_table, float* out,
                    float* partials, const Scratch& scratch) {
-  if (shape.kv_f32)
-    attend_rows<true>(item, shape, layer, q, positions, block_table, out, partials, scratch);
-  else
-    attend_rows<false>(item, shape, layer, q, positions, block_table, out, partials, scratch);
+  with_kv(shape.kv_type, [&](auto type) {
+    attend_rows<decltype(type)>(item, shape, layer, q, positions, block_table, out, partials,
+                                scratch);
+  });
 }
 
 // Puts the partial results of a split row set together, in the order of their chunks.

@@ -50,16 +50,17 @@ struct AttnItem {
   int set = 0;                  // which split row set this is
 };
 
+enum class KvType { F32, Bf16, Int8 };
+
 struct AttnShape {
   int num_q_heads, num_kv_heads, head_dim, group;
   int window;  // 0: none
   float scale;
-  bool kv_f32;
+  KvType kv_type;
   int64_t q_stride;  // floats between tokens in q and in out
 };
 
-// One layer of the cache: keys [dim][16 tokens], then values [16 tokens][dim], bfloat16 or float32.
-// All layers of a block lie together, so that memory is touched only as blocks come into use.
+// One layer of the cache, in blocks; attention.inl knows what a head of a block looks like. All layers of a block lie together, so that memory is touched only as blocks come into use.
 struct KvLayer {
   uint8_t* data;
   int64_t head_bytes, block_bytes;
@@ -121,6 +122,9 @@ struct Kernels {
   void (*norm_head)(float* head, int head_dim, const float* weight, float eps);
   void (*rope_head)(float* head, int head_dim, const float* cos_sin);
 
+  // Bytes of one head of one block, keys and values.
+  int64_t (*kv_head_bytes)(KvType type, int head_dim);
+
   // Stores one token's key (or value) of one head.
   void (*store_kv)(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
                    bool is_value, const float* row);
@@ -138,6 +142,7 @@ struct Kernels {
 const Kernels& portable_kernels();
 #ifdef FF_X86
 const Kernels& avx512_kernels();
+const Kernels& avx512_bf16_kernels();
 #endif
 
 }  // namespace ff

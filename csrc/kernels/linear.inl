@@ -150,17 +150,6 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
   for (int i = 0; i < M; ++i) store(out + 16 * i, S::kOffsets ? acc[i] + off[i] : acc[i]);
 }
 
-// Calls body(std::integral_constant<int, width>) for the tile's width, 1 to kTile.
-template <int M = kTile, class Body>
-FF_INLINE void with_width(int width, Body&& body) {
-  if constexpr (M == 1) {
-    body(std::integral_constant<int, 1>{});
-  } else {
-    if (width == M) return body(std::integral_constant<int, M>{});
-    with_width<M - 1>(width, static_cast<Body&&>(body));
-  }
-}
-
 template <class S>
 static void quantised_panel(const uint8_t* panel, const Activations& a, const Scratch& scratch,
                             float* out) {

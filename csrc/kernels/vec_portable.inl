@@ -111,3 +111,14 @@ FF_INLINE void store_low_bytes(void* to, i32 value) {
   uint8_t* bytes = static_cast<uint8_t*>(to);
   for (int i = 0; i < 16; ++i) bytes[i] = static_cast<uint8_t>(value[i]);
 }
+
+#include "bf16_by_float.inl"
+
+// Pairs of int8, as pairs of bfloat16 (exact).
+FF_INLINE u32 int8_to_bf16_pairs(const uint8_t* from) {
+  u16x16 raw;
+  std::memcpy(&raw, from, 32);
+  const i32 pairs = (i32)__builtin_convertvector(raw, u32);
+  const f32 low = to_f32(pairs << 24 >> 24), high = to_f32(pairs << 16 >> 24);
+  return ((u32)bits(low) >> 16) | (u32)bits(high);
+}

@@ -62,3 +62,25 @@ FF_INLINE float reduce_top(i32 a, i32 b) {
 FF_INLINE void store_low_bytes(void* to, i32 value) {
   _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)value));
 }
+#ifdef __AVX512BF16__
+FF_INLINE f32 dot2(f32 acc, u32 pairs, int32_t word) {
+  return _mm512_dpbf16_ps(acc, (__m512bh)pairs, (__m512bh)_mm512_set1_epi32(word));
+}
+FF_INLINE f32 put_bf16(void* to, f32 value) {
+  const __m256i halves = (__m256i)_mm512_cvtneps_pbh(value);
+  _mm256_storeu_si256(static_cast<__m256i*>(to), halves);
+  return (f32)_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16);
+}
+#else
+#include "../bf16_by_float.inl"
+#endif
+// Pairs of int8, as pairs of bfloat16 (exact).
+FF_INLINE u32 int8_to_bf16_pairs(const uint8_t* from) {
+  const __m512i pairs =
+      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
+  const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(pairs, 24), 24);
+  const __m512i high = _mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 24);
+  const __m512i low_bits = _mm512_castps_si512(_mm512_cvtepi32_ps(low));
+  return (u32)_mm512_or_si512(_mm512_srli_epi32(low_bits, 16),
+                              _mm512_castps_si512(_mm512_cvtepi32_ps(high)));
+}

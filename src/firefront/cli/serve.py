@@ -27,7 +27,7 @@ def serve(
     threads: Annotated[
         int | None, _Flag(help="Compute threads of each model; several models share the cores.")
     ] = None,
-    kv_dtype: Annotated[str | None, _Flag(help="KV cache: bf16 or f32.")] = None,
+    kv_dtype: Annotated[str | None, _Flag(help="KV cache: bf16, f32 or int8.")] = None,
     activations: Annotated[str | None, _Flag(help="int8, or f32 to compare.")] = None,
     context: Annotated[int | None, _Flag(help="Longest sequence in tokens.")] = None,
     kv_blocks: Annotated[int | None, _Flag(help="KV blocks of 16 tokens.")] = None,

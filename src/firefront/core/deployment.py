@@ -30,7 +30,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     model: Annotated[str, _field("cold", "model spec: alias, file:, folder, hf:, pypi:")]
     threads: Annotated[int, msgspec.Meta(ge=0, le=1024), _field("warm", "compute threads")] = 0
     kv_dtype: Annotated[
-        Literal["bf16", "f32"], _field("warm", "precision of the KV cache")
+        Literal["bf16", "int8", "f32"], _field("warm", "precision of the KV cache")
     ] = "bf16"
     activations: Annotated[
         Literal["int8", "f32"], _field("warm", "int8, or f32 (KV cache too) to compare")

@@ -5,10 +5,12 @@ Legend: T tokens, N query heads, K kv heads, G = N / K query heads of one kv hea
 L keys, q new tokens of one sequence.
 """
 
+import math
+
 import numpy as np
 
 from firefront.core.step import BLOCK_SIZE
-from firefront.ops.context import Context
+from firefront.ops.context import Context, round_bf16
 from firefront.ops.spec import F32, Attrs, Cost, CostQuery, OpSpec, Shape, Shapes, expect
 
 
@@ -43,11 +45,23 @@ def _cost(query: CostQuery) -> Cost:
 
 
 def attend(
-    q_qNH: F32, k_LKH: F32, v_LKH: F32, scale: float, window: int | None, causal: bool
+    q_qNH: F32,
+    k_LKH: F32,
+    v_LKH: F32,
+    scale: float,
+    window: int | None,
+    causal: bool,
+    bf16: bool = False,
 ) -> F32:
-    """One sequence, whose new tokens are the last q of its L: (q, N * H)."""
+    """One sequence, whose new tokens are the last q of its L: (q, N * H).
+
+    `bf16` rounds queries (scaled, in powers of two) and weights too, as the C++ kernels do; those
+    take the largest score of a tile for the largest of all until they know better.
+    """
     num_new, num_heads, head_dim = q_qNH.shape
     num_keys, num_kv_heads, _ = k_LKH.shape
+    if bf16:
+        q_qNH, scale = round_bf16(q_qNH * np.float32(scale / math.log(2))), math.log(2)
     q_qKGH = q_qNH.reshape(num_new, num_kv_heads, num_heads // num_kv_heads, head_dim)
     scores = np.einsum("qkgh,lkh->kgql", q_qKGH, k_LKH, optimize=True) * np.float32(scale)
     if causal:
@@ -57,6 +71,8 @@ def attend(
             hidden |= ahead <= -window
         scores = np.where(hidden, np.float32(-np.inf), scores)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    if bf16:
+        weights = round_bf16(weights)
     weights /= weights.sum(axis=-1, keepdims=True)
     x: F32 = np.einsum("kgql,lkh->qkgh", weights, v_LKH, optimize=True)
     return x.reshape(num_new, num_heads * head_dim)
@@ -91,7 +107,8 @@ def attention(
             index = np.arange(seq_len)
             slots = step.block_tables[seq, index // BLOCK_SIZE] * BLOCK_SIZE + index % BLOCK_SIZE
             keys, values = ctx.cache.k_LPKH[layer, slots], ctx.cache.v_LPKH[layer, slots]
-        out[new] = attend(q[new], keys, values, scale, window, causal)
+        bf16 = cache is not None and ctx.cache is not None and ctx.cache.bf16
+        out[new] = attend(q[new], keys, values, scale, window, causal, bf16)
     return out
 
 

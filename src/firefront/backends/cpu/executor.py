@@ -22,7 +22,6 @@ from firefront.models import FAMILIES
 from firefront.plan import Plan, trace
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
 
-KV_ELEMENT_BYTES = {"bf16": 2, "f32": 4}
 MEMORY_SHARE = 0.5  # of what is free after the weights, for the KV cache unless told otherwise
 MAX_KV_BYTES = 2 << 30
 MAX_CONTEXT = 32768
@@ -84,7 +83,7 @@ class CpuExecutor:
             head_dim=config.head_dim,
             num_blocks=self.num_blocks,
             arena_bytes=lowered.arena_bytes,
-            kv_f32=self.kv_dtype == "f32",
+            kv_dtype=self.kv_dtype,
         )
         self.weight_bytes: int = self._native.weight_bytes
         self._no_masks = np.zeros((0, 1), np.uint32)
@@ -197,5 +196,5 @@ def _first(result: StepResult, num_rows: int) -> StepResult:
 
 def kv_block_bytes(config: ModelConfig, kv_dtype: str) -> int:
     """Bytes of one KV block of all layers."""
-    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim
-    return per_token * KV_ELEMENT_BYTES[kv_dtype] * BLOCK_SIZE
+    head_bytes: int = _native.kv_head_bytes(kv_dtype, config.head_dim)
+    return head_bytes * config.num_kv_heads * config.num_layers
