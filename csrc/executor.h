@@ -113,8 +113,8 @@ class Executor {
   void check_burst(const StepView& view, const Burst& burst) const;
   void plan_attention(const StepView& view);
   void run(int thread);
-  void lap(const Op& op, int thread, int64_t OpTime::*counter);
-  void meet(const Op& op, int thread, int64_t OpTime::*counter);
+  void lap(const Op& op, int thread, int64_t OpTime::* counter);
+  void meet(const Op& op, int thread, int64_t OpTime::* counter);
   void embed(const Op& op, int thread);
   void qkv(Op& op, int thread);
   void attention(Op& op, int thread);

@@ -59,7 +59,7 @@ void Executor::run(int thread) {
 }
 
 // Adds the time since the thread's last lap to one of the op's counters.
-void Executor::lap(const Op& op, int thread, int64_t OpTime::*counter) {
+void Executor::lap(const Op& op, int thread, int64_t OpTime::* counter) {
   if (!profiling_) return;
   Profile& profile = profiles_[thread];
   const int64_t now = clock_ns();
@@ -68,7 +68,7 @@ void Executor::lap(const Op& op, int thread, int64_t OpTime::*counter) {
 }
 
 // A barrier; the time before it counts as `counter`, the time in it as waiting.
-void Executor::meet(const Op& op, int thread, int64_t OpTime::*counter) {
+void Executor::meet(const Op& op, int thread, int64_t OpTime::* counter) {
   lap(op, thread, counter);
   threads_.barrier(thread);
   lap(op, thread, &OpTime::wait_ns);

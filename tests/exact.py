@@ -43,7 +43,9 @@ class ExactExecutor:
     `fused`: a multiply-add rounds once (AVX-512), else the product is rounded too (portable).
     """
 
-    def __init__(self, checkpoint: RandomCheckpoint, *, fused: bool, kv_dtype: str = "bf16") -> None:
+    def __init__(
+        self, checkpoint: RandomCheckpoint, *, fused: bool, kv_dtype: str = "bf16"
+    ) -> None:
         self._is_int8 = kv_dtype == "int8"
         self._plan = trace_model(checkpoint.config)
         self._tensors = checkpoint.tensors

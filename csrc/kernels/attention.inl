@@ -38,9 +38,7 @@ struct KvBf16 {
     return pairs;
   }
   FF_INLINE f32 madd(f32 acc, u32 pairs, int32_t word) { return dot2(acc, pairs, word); }
-  FF_INLINE f32 put_words(int32_t* to, f32 values) {
-    return put_bf16(to, values);
-  }
+  FF_INLINE f32 put_words(int32_t* to, f32 values) { return put_bf16(to, values); }
 };
 
 // A float32 scale for each token and head, of keys and of values, behind the elements.
@@ -158,7 +156,8 @@ static void score_blocks(const int32_t* q, const KvHead<Kv>& block0, const KvHea
     }
   }
   f32 scale0 = set1(1.0f), scale1 = scale0;
-  if constexpr (Kv::kScaled) scale0 = load(block0.scales(false)), scale1 = load(block1.scales(false));
+  if constexpr (Kv::kScaled)
+    scale0 = load(block0.scales(false)), scale1 = load(block1.scales(false));
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
     store(scores + r * kKvTile, Kv::kScaled ? acc0[r] * scale0 : acc0[r]);
@@ -204,15 +203,16 @@ static void add_values(const int32_t* p, const float* rescale, int num_keys,
   if (first < dim) part(std::integral_constant<int, 1>{});
 }
 
-// What a tile of keys holds for all rows of an item. Scores count in powers of two: log2(e) is in q.
+// What a tile of keys holds for all rows of an item. Scores count in powers of two: log2(e) is in
+// q.
 struct RowState {
   float m[kAttnRows], l[kAttnRows];  // largest score so far, sum of weights
   float* o;                          // [row][dim]
 };
 
-// Softmax update of all rows for one tile: scores become weights, as words; `rescale` is what o must
-// shrink by. Row r sees keys [low[r], high[r]) of the tile. Phase by phase over the rows, so that
-// none waits for another's reductions.
+// Softmax update of all rows for one tile: scores become weights, as words; `rescale` is what o
+// must shrink by. Row r sees keys [low[r], high[r]) of the tile. Phase by phase over the rows, so
+// that none waits for another's reductions.
 template <class Kv>
 static void update_rows(int num_rows, const int* low, const int* high, bool partly,
                         const KvHead<Kv>* blocks, float* scores, int32_t* words, RowState& state,

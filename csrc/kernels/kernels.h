@@ -60,7 +60,8 @@ struct AttnShape {
   int64_t q_stride;  // floats between tokens in q and in out
 };
 
-// One layer of the cache, in blocks; attention.inl knows what a head of a block looks like. All layers of a block lie together, so that memory is touched only as blocks come into use.
+// One layer of the cache, in blocks; attention.inl knows what a head of a block looks like. All
+// layers of a block lie together, so that memory is touched only as blocks come into use.
 struct KvLayer {
   uint8_t* data;
   int64_t head_bytes, block_bytes;

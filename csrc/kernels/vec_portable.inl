@@ -118,7 +118,7 @@ FF_INLINE void store_low_bytes(void* to, i32 value) {
 FF_INLINE u32 int8_to_bf16_pairs(const uint8_t* from) {
   u16x16 raw;
   std::memcpy(&raw, from, 32);
-  const i32 pairs = (i32)__builtin_convertvector(raw, u32);
+  const i32 pairs = (i32) __builtin_convertvector(raw, u32);
   const f32 low = to_f32(pairs << 24 >> 24), high = to_f32(pairs << 16 >> 24);
   return ((u32)bits(low) >> 16) | (u32)bits(high);
 }

@@ -1,4 +1,5 @@
-// The AVX-512 kernels with attention by bfloat16 dot products (Zen 4, Cooper Lake, Sapphire Rapids).
+// The AVX-512 kernels with attention by bfloat16 dot products (Zen 4, Cooper Lake, Sapphire
+// Rapids).
 #include <immintrin.h>
 
 #include <cmath>
