@@ -61,22 +61,21 @@ void Executor::shrink(const Op& op, int index, int64_t token, const float* x) {
   }
 }
 
-// out[token][0..width) += scale * B u, rows `first` onwards of a part.
-void Executor::add_delta(const Op& op, int part, int64_t first, int width, int64_t stride,
-                         float* out) const {
+// out[row][0..16) += scale * B u, rows `first` onwards of a part.
+void Executor::add_delta(const Op& op, Rows rows, int part, int64_t first, float* out) const {
   if (!op.has_adapters || !view_->adapter_ids) return;
-  const int64_t last = std::min<int64_t>(first + width, op.weights[part]->rows);
-  for (int t = 0; t < view_->num_tokens; ++t) {
-    const int32_t id = view_->adapter_ids[t];
+  const int64_t last = std::min<int64_t>(first + kPanelRows, op.weights[part]->rows);
+  for (int i = 0; i < rows.count; ++i) {
+    const int32_t id = view_->adapter_ids[rows[i]];
     if (id < 0) continue;
     const AdapterPart* adapter = adapters_[id]->by_op[&op - ops_.data()][part];
     if (!adapter) continue;
-    const float* u = shrunk_ + (int64_t{t} * kMaxParts + part) * kMaxRank;
+    const float* u = shrunk_ + (int64_t{i} * kMaxParts + part) * kMaxRank;
     for (int64_t row = first; row < last; ++row) {
       const float* b = adapter->b.data() + row * adapter->rank;
       float sum = 0;
       for (int r = 0; r < adapter->rank; ++r) sum += b[r] * u[r];
-      out[t * stride + row - first] += adapter->scale * sum;
+      out[i * kPanelRows + row - first] += adapter->scale * sum;
     }
   }
 }

@@ -180,6 +180,8 @@ void Executor::finish(const Sizes& sizes) {
   require(sizes.num_blocks <= INT32_MAX / kKvBlock, "num_blocks: slots must fit 32 bits");
   check_ops(sizes);
   sizes_ = sizes;
+  for (const Op& op : ops_)
+    if (op.spec.kind == OpKind::Attention) last_attention_ = &op - ops_.data();
   arena_ = Arena(aligned(sizes.arena_bytes));
   int64_t widest_unit = kPanelRows;
   for (const Op& op : ops_) {

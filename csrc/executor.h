@@ -108,10 +108,21 @@ class Executor {
     bool has_adapters = false;
   };
 
+  // The tokens that an op computes: all of the step's, or those that logits are wanted of.
+  struct Rows {
+    int count;
+    const int32_t* ids;  // null: 0 to count - 1
+
+    int32_t operator[](int i) const { return ids ? ids[i] : i; }
+  };
+
   void check_ops(const Sizes& sizes) const;
   void check(const StepView& view) const;
   void check_burst(const StepView& view, const Burst& burst) const;
   void plan_attention(const StepView& view);
+  void plan_tail(const StepView& view);
+  Rows rows_of(const Op& op) const;
+  const std::vector<AttnItem>& items_of(const Op& op) const;
   void run(int thread);
   void lap(const Op& op, int thread, int64_t OpTime::* counter);
   void meet(const Op& op, int thread, int64_t OpTime::* counter);
@@ -121,9 +132,11 @@ class Executor {
   void linear(Op& op, int thread);
   void gate_up(Op& op, int thread);
   void head(Op& op, int thread);
-  const Activations& prepare(const Op& op, int thread, int count, const int32_t* row_ids);
+  const Activations& prepare(const Op& op, int thread, Rows rows);
   void shrink(const Op& op, int index, int64_t token, const float* x);
-  void add_delta(const Op& op, int part, int64_t unit, int width, int64_t stride, float* out) const;
+  void add_delta(const Op& op, Rows rows, int part, int64_t first, float* out) const;
+  void store(Rows rows, const float* from, int width, const float* bias, const float* residual,
+             int64_t stride, float* out) const;
   Activations activations(uint8_t* base, int count, int64_t cols) const;
   float* value(int64_t offset) const { return reinterpret_cast<float*>(arena_.data() + offset); }
 
@@ -158,7 +171,11 @@ class Executor {
   std::vector<Profile> profiles_;  // a thread each
 
   const StepView* view_ = nullptr;
-  std::vector<AttnItem> items_;
+  std::vector<AttnItem> items_, tail_items_;
+  // Past the last attention only rows with logits count: `tail_` when those are not all.
+  size_t last_attention_ = 0;
+  bool tail_ = false;
+  std::vector<int32_t> tail_rows_;
   std::unique_ptr<std::atomic<int>[]> left_;  // per layer and split row set: chunks to come
   size_t num_left_ = 0;
   int64_t num_partials_ = 0, num_sets_ = 0;

@@ -22,10 +22,10 @@ void Executor::step(const StepView& view) {
   check(view);
   view_ = &view;
   plan_attention(view);
-  for (Op& op : ops_) {
-    op.split->reset(op.spec.kind == OpKind::Attention ? static_cast<int64_t>(items_.size())
+  plan_tail(view);
+  for (Op& op : ops_)
+    op.split->reset(op.spec.kind == OpKind::Attention ? static_cast<int64_t>(items_of(op).size())
                                                       : op.units);
-  }
   for (auto& split : head_splits_) split->reset(ops_.back().units);
   threads_.run([this](int thread) { run(thread); });
   view_ = nullptr;
@@ -97,10 +97,10 @@ void Executor::embed(const Op& op, int thread) {
 }
 
 // Packs the input rows of a linear: every thread for itself when they are few, else shared.
-// `row_ids` picks rows of the input (null: rows 0 to count - 1).
-const Activations& Executor::prepare(const Op& op, int thread, int count, const int32_t* row_ids) {
+const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
   const int64_t cols = op.weights[0]->cols;
   const float* in = value(op.spec.in);
+  const int count = rows.count;
   const bool replicate = count <= kReplicate;
   Activations& to = replicate ? own_[thread] : shared_;
   const int threads = replicate ? 1 : threads_.count(), me = replicate ? 0 : thread;
@@ -118,7 +118,7 @@ const Activations& Executor::prepare(const Op& op, int thread, int count, const 
   const int begin = target.start(tile_first);
   const int end = tile_last == target.num_tiles ? count : target.start(tile_last);
   for (int i = begin; i < end; ++i) {
-    const int64_t token = row_ids ? row_ids[i] : i;
+    const int64_t token = rows[i];
     kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, op.quantise,
                       op.keep_values, target, i, first, last, scratch_[thread].row);
     if (adapters && (by_tile || me == 0) && (!replicate || thread == 0))
@@ -134,7 +134,8 @@ const Activations& Executor::prepare(const Op& op, int thread, int count, const 
 void Executor::qkv(Op& op, int thread) {
   const OpSpec& spec = op.spec;
   const int tokens = view_->num_tokens, dim = spec.head_dim, panels = dim / kPanelRows;
-  const Activations& input = prepare(op, thread, tokens, nullptr);
+  const Rows rows{tokens, nullptr};
+  const Activations& input = prepare(op, thread, rows);
   const Scratch& scratch = scratch_[thread];
   float* q = value(spec.out);
   const int64_t q_width = int64_t{spec.num_q_heads} * dim;
@@ -154,7 +155,7 @@ void Executor::qkv(Op& op, int thread) {
     for (int p = 0; p < panels; ++p) {
       kernels_.panel(*op.weights[part], head * panels + p, input, f32_activations_, scratch,
                      out + int64_t{p} * tokens * kPanelRows);
-      add_delta(op, part, (head * panels + p) * kPanelRows, kPanelRows, kPanelRows,
+      add_delta(op, rows, part, (head * panels + p) * kPanelRows,
                 out + int64_t{p} * tokens * kPanelRows);
     }
     alignas(64) float row[512];
@@ -231,8 +232,39 @@ void Executor::plan_attention(const StepView& view) {
         left_[layer * num_sets_ + item.set].store(item.total_chunks, std::memory_order_relaxed);
 }
 
+// Narrows the items to the tokens whose logits are wanted, for the last layer.
+void Executor::plan_tail(const StepView& view) {
+  tail_rows_.assign(view.logit_rows, view.logit_rows + view.num_rows);
+  std::sort(tail_rows_.begin(), tail_rows_.end());
+  tail_rows_.erase(std::unique(tail_rows_.begin(), tail_rows_.end()), tail_rows_.end());
+  tail_ = static_cast<int>(tail_rows_.size()) < view.num_tokens;
+  tail_items_.clear();
+  if (!tail_) return;
+  for (AttnItem item : items_) {
+    const auto begin = std::lower_bound(tail_rows_.begin(), tail_rows_.end(), item.token);
+    const auto end = std::lower_bound(begin, tail_rows_.end(), item.token + item.num_tokens);
+    if (begin == end) continue;
+    if (item.partial < 0) {  // the chunks of a split set keep the same rows
+      item.token = *begin;
+      item.num_tokens = end[-1] + 1 - item.token;
+    }
+    tail_items_.push_back(item);
+  }
+}
+
+const std::vector<AttnItem>& Executor::items_of(const Op& op) const {
+  return tail_ && &op == &ops_[last_attention_] ? tail_items_ : items_;
+}
+
+Executor::Rows Executor::rows_of(const Op& op) const {
+  if (!tail_ || static_cast<size_t>(&op - ops_.data()) <= last_attention_)
+    return {view_->num_tokens, nullptr};
+  return {static_cast<int>(tail_rows_.size()), tail_rows_.data()};
+}
+
 void Executor::attention(Op& op, int thread) {
   const OpSpec& spec = op.spec;
+  const std::vector<AttnItem>& items = items_of(op);
   AttnShape shape;
   shape.num_q_heads = spec.num_q_heads;
   shape.num_kv_heads = spec.num_kv_heads;
@@ -243,7 +275,7 @@ void Executor::attention(Op& op, int thread) {
   shape.kv_type = sizes_.kv_type;
   shape.q_stride = int64_t{spec.num_q_heads} * spec.head_dim;
   op.split->each(thread, [&](int64_t unit) {
-    const AttnItem& item = items_[unit];
+    const AttnItem& item = items[unit];
     kernels_.attend(item, shape, layers_[spec.layer], value(spec.in), view_->positions,
                     view_->block_tables + int64_t{item.sequence} * view_->max_blocks,
                     value(spec.out), partials_.data(), scratch_[thread]);
@@ -253,9 +285,21 @@ void Executor::attention(Op& op, int thread) {
   });
 }
 
+// Writes a panel's results, [row][16], to the places of the rows' tokens.
+void Executor::store(Rows rows, const float* from, int width, const float* bias,
+                     const float* residual, int64_t stride, float* out) const {
+  const int piece = rows.ids ? 1 : rows.count;  // rows that lie side by side
+  for (int i = 0; i < rows.count; i += piece) {
+    const int64_t at = rows[i] * stride;
+    kernels_.store_rows(from + i * kPanelRows, piece, width, bias,
+                        residual ? residual + at : nullptr, stride, out + at);
+  }
+}
+
 void Executor::linear(Op& op, int thread) {
-  const int tokens = view_->num_tokens;
-  const Activations& input = prepare(op, thread, tokens, nullptr);
+  const Rows rows = rows_of(op);
+  if (rows.count == 0) return;
+  const Activations& input = prepare(op, thread, rows);
   const Scratch& scratch = scratch_[thread];
   const Matrix& weight = *op.weights[0];
   float* out = value(op.spec.out);
@@ -263,30 +307,31 @@ void Executor::linear(Op& op, int thread) {
   op.split->each(thread, [&](int64_t unit) {
     kernels_.panel(weight, unit, input, f32_activations_, scratch, scratch.out);
     const int64_t first = unit * kPanelRows;
-    add_delta(op, 0, first, kPanelRows, kPanelRows, scratch.out);
-    const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - first));
-    kernels_.store_rows(scratch.out, tokens, rows, op.bias ? op.bias + first : nullptr,
-                        residual ? residual + first : nullptr, weight.rows, out + first);
+    add_delta(op, rows, 0, first, scratch.out);
+    const int width = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - first));
+    store(rows, scratch.out, width, op.bias ? op.bias + first : nullptr,
+          residual ? residual + first : nullptr, weight.rows, out + first);
   });
 }
 
 void Executor::gate_up(Op& op, int thread) {
-  const int tokens = view_->num_tokens;
-  const Activations& input = prepare(op, thread, tokens, nullptr);
+  const Rows rows = rows_of(op);
+  if (rows.count == 0) return;
+  const Activations& input = prepare(op, thread, rows);
   const Scratch& scratch = scratch_[thread];
-  const int64_t width = op.out_width;
+  const int64_t floats = int64_t{rows.count} * kPanelRows, stride = op.out_width;
   float* out = value(op.spec.out);
   op.split->each(thread, [&](int64_t unit) {
     float* gate = scratch.out;
-    float* up = gate + int64_t{tokens} * kPanelRows;
+    float* up = gate + floats;
     const int64_t first = unit * kPanelRows;
     kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, gate);
     kernels_.panel(*op.weights[1], unit, input, f32_activations_, scratch, up);
-    add_delta(op, 0, first, kPanelRows, kPanelRows, gate);
-    add_delta(op, 1, first, kPanelRows, kPanelRows, up);
-    kernels_.silu_mul(gate, up, int64_t{tokens} * kPanelRows, gate);
-    const int rows = static_cast<int>(std::min<int64_t>(kPanelRows, width - first));
-    kernels_.store_rows(gate, tokens, rows, nullptr, nullptr, width, out + first);
+    add_delta(op, rows, 0, first, gate);
+    add_delta(op, rows, 1, first, up);
+    kernels_.silu_mul(gate, up, floats, gate);
+    const int width = static_cast<int>(std::min<int64_t>(kPanelRows, stride - first));
+    store(rows, gate, width, nullptr, nullptr, stride, out + first);
   });
 }
 
@@ -295,7 +340,7 @@ void Executor::head(Op& op, int thread) {
   const int threads = threads_.count(), vocab = sizes_.vocab_size;
   for (int first = 0; first < view_->num_rows; first += kHeadRows) {
     const int rows = std::min(kHeadRows, view_->num_rows - first);
-    const Activations& input = prepare(op, thread, rows, view_->logit_rows + first);
+    const Activations& input = prepare(op, thread, {rows, view_->logit_rows + first});
     head_splits_[first / kHeadRows]->each(thread, [&](int64_t unit) {
       kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, scratch.out);
       kernels_.store_rows(scratch.out, rows, kPanelRows, nullptr, nullptr, logits_stride_,
