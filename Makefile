@@ -1,5 +1,5 @@
-# Everything starts here: make serve | test | check | bench | build | clean. Needs Python 3.11 to 3.13
-# and a C++ compiler; cmake and ninja come as wheels. Installs are stamped: an unchanged tree is not
+# Everything starts here: make serve | test | check | bench | bench-peers | build | clean. Needs Python
+# 3.11 to 3.13 and a C++ compiler; cmake and ninja come as wheels. Installs are stamped: an unchanged tree is not
 # installed again, a changed one in csrc/ is rebuilt.
 
 FIT := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
@@ -13,13 +13,14 @@ MODEL ?= starter
 HOST ?= 127.0.0.1
 PORT ?= 8000
 PYTEST_ARGS ?=
+PEERS_ARGS ?=
 BENCH_ARGS ?=
 
 NATIVE := CMakeLists.txt $(shell find csrc -type f -not -name '.*' 2>/dev/null)
 BUILD_REQUIREMENTS := "scikit-build-core>=1.1" "nanobind>=3.1" "cmake>=3.26" ninja
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: serve test test-long check format bench build models clean
+.PHONY: serve test test-long check format bench bench-peers build models clean
 
 serve: $(STAMPS)/build
 	$(BIN)/firefront pull $(MODEL)
@@ -51,6 +52,11 @@ bench: $(STAMPS)/build
 	mkdir -p build
 	$(CC) -O2 -march=native -pthread tools/probe.c -o build/probe 2>/dev/null || rm -f build/probe
 	$(BIN)/firefront bench engine --model $(MODEL) $$(test -x build/probe && echo --probe build/probe) $(BENCH_ARGS)
+
+# Other engines on the same model in turns, below build/peers (some 6 GB; the first time takes half an
+# hour). TEXT=FILE measures divergence from float32 too. docs/bench.md says how to read what comes out.
+bench-peers: $(STAMPS)/build
+	$(BIN)/python -m bench.peers --model $(MODEL) $(if $(TEXT),--text $(TEXT)) $(PEERS_ARGS)
 
 $(STAMPS)/venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed: make PYTHON=/path/to/it"; exit 1; }

@@ -14,21 +14,19 @@ nothing in common (tests/backends compares small models with an exact emulation 
 import argparse
 import gzip
 import json
-import re
-import subprocess
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-import gguf
 import numpy as np
 import torch
 import transformers
+from chunk_logits import BUDGET, our_logits, pieces
+from llama_perplexity import divergence
 
-from firefront.backends.cpu.executor import CpuExecutor, load
+from firefront.backends.cpu.executor import load
 from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
-from firefront.core.step import BLOCK_SIZE, SAMPLER_ROW, SamplerRows, StepInputs
+from firefront.core.step import BLOCK_SIZE
 from firefront.models import trace_model
 from firefront.text.tokenizer import load_tokenizer
 from firefront.weights.checkpoint import open_checkpoint
@@ -36,47 +34,12 @@ from firefront.weights.quant import dequantize
 from firefront.weights.tensor import FLOATS
 
 CHUNK = 512
-BUDGET = 256
 
 
 def read_text(path: Path) -> str:
     opener = gzip.open if path.suffix == ".gz" else open
     with opener(path, "rt", encoding="utf-8") as file:
         return file.read()
-
-
-def pieces(tokens: np.ndarray) -> Iterator[StepInputs]:
-    """The steps of one chunk from position 0, BUDGET tokens each."""
-    table = np.arange(-(-len(tokens) // BLOCK_SIZE), dtype=np.int32)[None]
-    for start in range(0, len(tokens), BUDGET):
-        piece = tokens[start : start + BUDGET].astype(np.int32)
-        positions = np.arange(start, start + len(piece), dtype=np.int32)
-        yield StepInputs(
-            token_ids=piece,
-            positions=positions,
-            slot_mapping=positions.copy(),
-            cu_seqlens=np.array([0, len(piece)], np.int32),
-            seq_lens=np.array([start + len(piece)], np.int32),
-            block_tables=table,
-            logit_rows=np.arange(len(piece), dtype=np.int32),
-        )
-
-
-def our_logits(executor: CpuExecutor, tokens: np.ndarray) -> np.ndarray:
-    """logits_TV of one chunk."""
-    logits_TV = np.empty((len(tokens), executor.vocab_size), np.float32)
-    for inputs in pieces(tokens):
-        rows = np.zeros(len(inputs.token_ids), SAMPLER_ROW)
-        for name, value in {"num_logprobs": -1, "target": -1, "mask_row": -1}.items():
-            rows[name] = value
-        rows["repetition_penalty"] = 1
-        none = np.zeros(0, np.int32)
-        executor.step(
-            inputs,
-            SamplerRows(rows, none, none, np.zeros(0, np.float32), np.zeros((0, 1), np.uint32)),
-            logits=logits_TV[inputs.positions[0] : inputs.positions[-1] + 1],
-        )
-    return logits_TV
 
 
 def quantising_oracle(model: Path, tokens: np.ndarray) -> np.ndarray:
@@ -121,47 +84,6 @@ class Score:
         }
 
 
-def write_f32(source: Path, target: Path) -> None:
-    """The same GGUF with every tensor dequantised to float32."""
-    reader = gguf.GGUFReader(source)
-    arch = reader.fields["general.architecture"].contents()
-    writer = gguf.GGUFWriter(target, arch)
-    for name, field in reader.fields.items():
-        if name.startswith("GGUF.") or name == "general.architecture":
-            continue
-        kind, *rest = field.types
-        writer.add_key_value(name, field.contents(), kind, rest[-1] if rest else None)
-    for tensor in reader.tensors:
-        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
-        writer.add_tensor(tensor.name, values.reshape(tuple(int(n) for n in tensor.shape[::-1])))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-
-
-def llama_cpp(binary: Path, model: Path, text: Path, chunks: int) -> dict[str, float]:
-    """llama.cpp's own KL against its float32 run, and its perplexities."""
-    with tempfile.TemporaryDirectory() as folder:
-        f32, base = Path(folder) / "f32.gguf", Path(folder) / "base.dat"
-        write_f32(model, f32)
-        common = [str(binary), "-f", str(text), "-t", "2"]
-        common += ["-c", str(CHUNK), "--chunks", str(chunks)]
-        save = [*common, "-m", str(f32), "--kl-divergence-base", str(base)]
-        subprocess.run([*save, "-ctk", "f32", "-ctv", "f32"], check=True, capture_output=True)
-        compare = [*common, "-m", str(model), "--kl-divergence-base", str(base), "--kl-divergence"]
-        run = subprocess.run(compare, check=True, capture_output=True, text=True)
-    output = run.stdout + run.stderr
-    patterns = {
-        "kl": r"Mean\s+KLD:\s+([-0-9.e]+)",
-        "top1": r"Same top p:\s+([0-9.]+)",
-        "perplexity": r"Mean PPL\(Q\)\s+:\s+([0-9.]+)",
-        "oracle_perplexity": r"Mean PPL\(base\)\s+:\s+([0-9.]+)",
-    }
-    found = {name: re.search(pattern, output) for name, pattern in patterns.items()}
-    return {name: float(match[1]) for name, match in found.items() if match}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
@@ -202,8 +124,8 @@ def main() -> None:
         with tempfile.NamedTemporaryFile("w", suffix=".txt", encoding="utf-8") as file:
             file.write(text)
             file.flush()
-            result["llama_cpp"] = llama_cpp(
-                args.llama_perplexity, args.model, Path(file.name), chunks
+            result["llama_cpp"] = divergence(
+                args.llama_perplexity, args.model, Path(file.name), chunks, []
             )
     print(json.dumps(result, indent=1))
     if args.json:
