@@ -95,7 +95,7 @@ def test_preparing_a_row_raises(monkeypatch: pytest.MonkeyPatch) -> None:
                 patch,
                 step_inputs.StepBuffers,
                 name,
-                lambda self, sequence, row: sequence.request_id == str(SUSPECT),
+                lambda self, sequence, row, *_: sequence.request_id == str(SUSPECT),
             )
             harness = run_eight(Harness())
         check_others(harness)

@@ -1,6 +1,7 @@
 """Random arrivals, lengths, priorities, aborts and tiny pools: always the solo run's tokens."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -38,9 +39,13 @@ def requests(draw: st.DrawFn, max_len: int) -> dict:
     }
 
 
-def check_run(pool: int, budget: int, seats: int, cached: bool, work: list[dict]) -> Harness:
+def check_run(
+    pool: int, budget: int, seats: int, cached: bool, work: list[dict],
+    prepare: Callable[[Harness], object] = lambda harness: None,
+) -> Harness:  # fmt: skip
     executor = FakeExecutor(num_blocks=pool, max_model_len=pool * 16)
     harness = Harness(executor, token_budget=budget, max_num_seqs=seats, prefix_cache=cached)
+    prepare(harness)
     pending = sorted(enumerate(work), key=lambda item: item[1]["at"])
     aborts: list[tuple[int, str]] = []
     tick = 0

@@ -103,6 +103,8 @@ class FakeEngine:
             generation_tokens=self._num_tokens,
             step_s=0.0,
             num_steps=self._num_steps,
+            drafted_tokens=8,
+            accepted_tokens=6,
         )
 
     def step(self) -> list[Delta]:

@@ -34,6 +34,7 @@ def test_metrics_and_their_vllm_names(live: Live) -> None:
     for name in (
         "num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
         "prefix_cache_queries", "prefix_cache_hits", "num_preemptions", "prompt_tokens",
+        "spec_decode_num_draft_tokens", "spec_decode_num_accepted_tokens",
         "generation_tokens", "request_success", "time_to_first_token_seconds",
         "inter_token_latency_seconds", "e2e_request_latency_seconds",
     ):  # fmt: skip

@@ -38,6 +38,10 @@ def serve(
         bool | None,
         _Flag("--prefix-cache/--no-prefix-cache", help="Reuse KV blocks of equal prefixes."),
     ] = None,
+    speculation: Annotated[
+        str | None, _Flag(help="ngram drafts text that repeats (same tokens, sooner), or off.")
+    ] = None,
+    max_draft: Annotated[int | None, _Flag(help="Most tokens drafted in one step.")] = None,
     drain_timeout: Annotated[
         float, _Flag(min=0, help="Seconds that running requests get after SIGTERM.")
     ] = 30.0,
@@ -62,6 +66,8 @@ def serve(
         "token_budget": token_budget,
         "max_waiting": max_waiting,
         "prefix_cache": prefix_cache,
+        "speculation": speculation,
+        "max_draft": max_draft,
     }
     deployments = resolve_deployments(model or [], deployment, fields)
     from firefront.gateway.server import ServerOptions, run  # heavy

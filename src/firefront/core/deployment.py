@@ -49,6 +49,12 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         int, msgspec.Meta(ge=1), _field("hot", "requests queued before 503")
     ] = 1024
     prefix_cache: Annotated[bool, _field("warm", "reuse KV blocks of equal prefixes")] = True
+    speculation: Annotated[
+        Literal["off", "ngram"], _field("warm", "draft text that repeats; same tokens, sooner")
+    ] = "ngram"
+    max_draft: Annotated[
+        int, msgspec.Meta(ge=1, le=63), _field("warm", "tokens drafted for a sequence in one step")
+    ] = 15
 
 
 def load_deployment(

@@ -120,6 +120,8 @@ class Stats(Message, frozen=True):
     generation_tokens: int
     step_s: float
     num_steps: int
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Heartbeat(Message, frozen=True):

@@ -34,7 +34,8 @@ class BurstExecutor(Executor, Protocol):
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`seed` makes the seeds drawn for unseeded requests repeatable. `eos_ids` add to the
     tokenizer's. `cache_secret` keys the prefix cache: results do not depend on it. A burst is of at
-    most `max_burst` decode steps that together take no more than `hold_s`."""
+    most `max_burst` decode steps that together take no more than `hold_s`. `max_draft` tokens are
+    drafted for a sequence in one step at most, 0: none."""
 
     max_num_seqs: int = 64
     token_budget: int = 256
@@ -42,6 +43,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     prefix_cache: bool = True
     max_burst: int = 16
     hold_s: float = FLUSH_S
+    max_draft: int = 0
     seed: int = 0
     eos_ids: frozenset[int] = frozenset()
     cache_secret: bytes = msgspec.field(default_factory=lambda: secrets.token_bytes(32))
@@ -56,5 +58,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             max_waiting=deployment.max_waiting,
             prefix_cache=deployment.prefix_cache,
             hold_s=hold_s,
+            max_draft=0 if deployment.speculation == "off" else deployment.max_draft,
             seed=seed,
         )

@@ -23,8 +23,9 @@ from firefront.engine import admission, output, step_inputs
 from firefront.engine.blocks import BlockPool
 from firefront.engine.burst import Bursts
 from firefront.engine.config import BurstExecutor, EngineConfig, Executor
+from firefront.engine.drafts.speculator import Speculator
 from firefront.engine.prefix_cache import PrefixCache
-from firefront.engine.scheduler import Chunk, Scheduler
+from firefront.engine.scheduler import Chunk, Scheduler, StepPlan
 from firefront.engine.sequence import Sequence
 
 _log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ class Engine:
         self._scheduler = Scheduler(
             self._pool, cache, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
         )
+        self._speculator = Speculator(config.max_draft)
         # Executors with buffers of fixed size say how many tokens a step may have.
         self._max_step_tokens: int = getattr(executor, "max_tokens", sys.maxsize)
         self.set_knobs(SetKnobs())
@@ -160,6 +162,8 @@ class Engine:
             generation_tokens=self._generation_tokens,
             step_s=self._step_s,
             num_steps=self._num_steps,
+            drafted_tokens=self._speculator.num_drafted,
+            accepted_tokens=self._speculator.num_accepted,
         )
 
     def check_invariants(self) -> None:
@@ -180,20 +184,27 @@ class Engine:
         for sequence, error in plan.failed:
             self._fail(sequence, deltas, "scheduling", error)
         if plan.decodes or plan.chunks:
+            self._add_drafts(plan)
             left_s = self._deadlines[0][0] - started_s if self._deadlines else math.inf
-            num_steps = self._bursts.choose(plan, self._scheduler, left_s)
+            num_steps = 1
+            if not self._speculator.is_hopeful:
+                num_steps = self._bursts.choose(plan, self._scheduler, left_s)
             if num_steps > 1:
                 num_steps = self._run_burst(plan.decodes, num_steps, deltas)
             else:
                 self._run(plan.decodes, plan.chunks, deltas)
             elapsed_s = self._clock.now() - started_s
-            num_tokens = len(plan.decodes) + sum(chunk.end - chunk.start for chunk in plan.chunks)
-            self._scheduler.pace.observe(num_tokens, elapsed_s / num_steps)
+            self._scheduler.pace.observe(plan.num_tokens, elapsed_s / num_steps)
             if not plan.chunks:
-                self._bursts.observe(num_tokens, num_steps, elapsed_s)
+                self._bursts.observe(plan.num_tokens, num_steps, elapsed_s)
+            self._speculator.observe(plan, elapsed_s / num_steps)
             self._num_steps += num_steps
             self._step_s += elapsed_s
         return deltas
+
+    def _add_drafts(self, plan: StepPlan) -> None:
+        budget = self._scheduler.token_budget - plan.num_tokens
+        self._scheduler.add_drafts(plan, self._speculator.propose(plan.decodes, budget))
 
     def _run(self, decodes: list[Sequence], chunks: list[Chunk], deltas: list[Delta]) -> None:
         """Compute a batch. If that raises, compute its halves: in the end one sequence fails.
@@ -209,7 +220,10 @@ class Engine:
             self._buffers.forget()
             if len(decodes) + len(chunks) == 1:
                 suspect = decodes[0] if decodes else chunks[0].sequence
-                self._fail(suspect, deltas, "computing", error)
+                if chunks and chunks[0].num_drafts:
+                    self._run([self._without_drafts(suspect)], [], deltas)
+                else:
+                    self._fail(suspect, deltas, "computing", error)
                 return
             half = (len(decodes) + len(chunks)) // 2
             split = max(0, half - len(decodes))
@@ -227,8 +241,44 @@ class Engine:
             except Exception as error:
                 self._fail(sequence, deltas, "finishing", error)
         row = len(decodes)
+        again: list[Sequence] = []
         for chunk in chunks:
-            row = self._take_chunk(chunk, tokens, bad, result, row, deltas, now_s)
+            if not chunk.num_drafts:
+                row = self._take_chunk(chunk, tokens, bad, result, row, deltas, now_s)
+                continue
+            stop = row + 1 + chunk.num_drafts
+            if any(bad[row:stop]):  # perhaps a draft's fault
+                again.append(self._without_drafts(chunk.sequence))
+            else:
+                self._take_verified(chunk, tokens[row:stop], result, row, deltas, now_s)
+            row = stop
+        if again:
+            self._run(again, [], deltas)
+
+    def _without_drafts(self, sequence: Sequence) -> Sequence:
+        self._scheduler.trim(sequence, sequence.num_tokens)
+        return sequence
+
+    def _take_verified(
+        self,
+        chunk: Chunk,
+        chosen: list[int],
+        result: StepResult,
+        row: int,
+        deltas: list[Delta],
+        now_s: float,
+    ) -> None:
+        """Take what was chosen, up to the first token that differs from its draft: the tokens that
+        as many plain steps would have chosen."""
+        sequence = chunk.sequence
+        num_accepted = self._speculator.judge(chunk, chosen)
+        try:
+            rows = range(row, row + num_accepted + 1)
+            self._take(sequence, chosen[: num_accepted + 1], result, rows, deltas, now_s)
+            if not sequence.is_finished:
+                self._scheduler.trim(sequence, sequence.num_tokens)
+        except Exception as error:
+            self._fail(sequence, deltas, "finishing", error)
 
     def _run_burst(self, decodes: list[Sequence], num_steps: int, deltas: list[Delta]) -> int:
         """Compute up to `num_steps` steps in one call; returns how many. If that raises, one step

@@ -3,8 +3,8 @@
 Owns the queue, the running list and every block's assignment. Knows no clock, no tensors.
 Invariant: the best-ranked running sequence always makes progress, so every request ends.
 Rank is (priority, arrival); lower priority numbers are served first, and an old request outranks
-newer, more urgent ones in the end (see PRIORITY_WEIGHT). Draft tokens to verify would be a Chunk
-of more than one token with a logit row each: nothing here assumes one token a sequence.
+newer, more urgent ones in the end (see PRIORITY_WEIGHT). A sequence with drafts to verify is a
+Chunk with a logit row a token; drafts get what budget and free blocks are left, and preempt nobody.
 """
 
 import bisect
@@ -19,11 +19,13 @@ from firefront.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Tokens start .. end of one sequence, to be computed in this step."""
+    """Tokens start .. end of one sequence, to be computed in this step; the last `num_drafts` of
+    them are drafts behind the sequence's own tokens."""
 
     sequence: Sequence
     start: int
     end: int
+    num_drafts: int = 0
 
 
 @dataclass(slots=True)
@@ -33,6 +35,10 @@ class StepPlan:
     decodes: list[Sequence] = field(default_factory=list)
     chunks: list[Chunk] = field(default_factory=list)
     failed: list[tuple[Sequence, Exception]] = field(default_factory=list)
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.decodes) + sum(chunk.end - chunk.start for chunk in self.chunks)
 
 
 class Scheduler:
@@ -74,6 +80,21 @@ class Scheduler:
         if self.waiting and budget > 0 and num_preemptions == self.num_preemptions:
             self._admit(plan, budget, now_s)
         return plan
+
+    def add_drafts(self, plan: StepPlan, drafts: list[list[int]]) -> None:
+        """Let the step verify `drafts[i]` behind the plan's i-th decode, as far as blocks last."""
+        decodes = []
+        for sequence, tokens in zip(plan.decodes, drafts, strict=True):
+            room = (sequence.num_blocks + self.pool.num_free) * BLOCK_SIZE - sequence.num_tokens
+            if not (tokens := tokens[: max(0, room)]):
+                decodes.append(sequence)
+                continue
+            sequence.put_drafts(tokens)
+            end = sequence.num_tokens + len(tokens)
+            while sequence.num_blocks * BLOCK_SIZE < end:
+                sequence.add_block(self.pool.allocate())
+            plan.chunks.append(Chunk(sequence, sequence.num_computed, end, len(tokens)))
+        plan.decodes = decodes
 
     def advance(self, sequence: Sequence, end: int) -> None:
         """Record that the step computed the sequence's tokens up to `end`."""

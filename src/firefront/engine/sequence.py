@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from firefront.core.messages import Logprob, Submit, Timings, Usage
 from firefront.core.step import BLOCK_SIZE
+from firefront.engine.drafts.lookup import Lookup
 from firefront.engine.output import OutputText
 
 # A request overtakes at most this many earlier ones for each step of priority: nothing starves.
@@ -22,9 +23,9 @@ class Sequence:
     __slots__ = (
         "account_salt", "adapter", "arrived_s", "bias_ids", "bias_values", "block_keys",
         "block_table", "deadline_s", "first_token_s", "generation", "has_history", "is_finished",
-        "last_token", "mask", "max_tokens", "num_blocks", "num_cached", "num_computed",
-        "num_scored", "num_tokens", "prompt_len", "prompt_logprobs", "rank", "request_id",
-        "sampling", "sampler_row", "scheduled_s", "stop_ids", "text", "tokens",
+        "last_token", "lookup", "mask", "max_tokens", "may_draft", "num_blocks", "num_cached",
+        "num_computed", "num_scored", "num_tokens", "prompt_len", "prompt_logprobs", "rank",
+        "request_id", "sampler_row", "sampling", "scheduled_s", "stop_ids", "text", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +74,8 @@ class Sequence:
         self.text = text
         self.num_scored = 1  # prompt tokens with a log-probability or, the first, without one
         self.prompt_logprobs: list[Logprob] | None = None
+        self.lookup: Lookup | None = None
+        self.may_draft = True
 
     @property
     def num_output(self) -> int:
@@ -99,6 +102,12 @@ class Sequence:
         self.tokens[self.num_tokens] = token
         self.num_tokens += 1
         self.last_token = token
+
+    def put_drafts(self, drafts: list[int]) -> None:
+        """Write drafts behind the tokens, for one step to read; they are not appended."""
+        while self.num_tokens + len(drafts) > len(self.tokens):
+            self.tokens = _doubled(self.tokens)
+        self.tokens[self.num_tokens : self.num_tokens + len(drafts)] = drafts
 
     def add_block(self, block: int) -> None:
         if self.num_blocks == len(self.block_table):

@@ -166,14 +166,25 @@ class StepBuffers:
             self._seq_lens[idx] = end
             self._cu_seqlens[idx + 1] = stop
             row = self._put_scored(sequence, start, end, first, row)
-            if sequence.samples_at(end):
-                self._put_row(sequence, row)
-                self._row_position[row] = end
-                self._put_history_and_mask(sequence, row)
-                self._logit_rows[row] = stop - 1
-                row += 1
+            if chunk.num_drafts or sequence.samples_at(end):
+                row = self._put_sampled(chunk, stop, row)
             first = stop
         return first, row
+
+    def _put_sampled(self, chunk: Chunk, stop: int, row: int) -> int:
+        """Rows that choose the tokens behind the chunk's last and behind each that comes before a
+        draft; returns the row after them. They differ in position and length of history."""
+        sequence, after = chunk.sequence, row + 1 + chunk.num_drafts
+        self._put_row(sequence, row)
+        self._put_history_and_mask(sequence, row, chunk.num_drafts)
+        if chunk.num_drafts:
+            self._rows[row + 1 : after] = self._rows[row]
+        own_end = chunk.end - chunk.num_drafts
+        self._row_position[row:after] = self._arange[own_end : chunk.end + 1]
+        if sequence.has_history:
+            self._rows["history_len"][row:after] = self._arange[own_end : chunk.end + 1]
+        self._logit_rows[row:after] = self._arange[stop - 1 - chunk.num_drafts : stop]
+        return after
 
     def _put_scored(self, sequence: Sequence, start: int, end: int, first: int, row: int) -> int:
         """Rows that score prompt tokens, p by the logits of p - 1; returns the row after them."""
@@ -206,11 +217,12 @@ class StepBuffers:
             self._rows["bias_start"][row] = start
             self._bias_len = stop
 
-    def _put_history_and_mask(self, sequence: Sequence, row: int) -> None:
+    def _put_history_and_mask(self, sequence: Sequence, row: int, num_drafts: int = 0) -> None:
         if sequence.has_history:
-            start, stop = self._history_len, self._history_len + sequence.num_tokens
+            num_tokens = sequence.num_tokens + num_drafts
+            start, stop = self._history_len, self._history_len + num_tokens
             self._history = _room_for(self._history, stop)
-            self._history[start:stop] = sequence.tokens[: sequence.num_tokens]
+            self._history[start:stop] = sequence.tokens[:num_tokens]
             self._rows["history_start"][row] = start
             self._rows["history_len"][row] = sequence.num_tokens
             self._history_len = stop

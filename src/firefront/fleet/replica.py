@@ -24,7 +24,9 @@ from firefront.fleet.mailbox import Mailbox, slow_reader
 from firefront.fleet.process import DEFAULT_COMMAND, ReplicaProcess
 
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
-COUNTERS = ("prefix_queries", "prefix_hits", "num_preemptions")  # of Stats, summed over restarts
+COUNTERS = (  # of Stats, summed over restarts
+    "prefix_queries", "prefix_hits", "num_preemptions", "drafted_tokens", "accepted_tokens",
+)  # fmt: skip
 log = structlog.get_logger("firefront.replica")
 
 

@@ -24,6 +24,8 @@ VLLM_ALIASES = frozenset(
         "prefix_cache_queries",
         "prefix_cache_hits",
         "num_preemptions",
+        "spec_decode_num_draft_tokens",
+        "spec_decode_num_accepted_tokens",
         "prompt_tokens",
         "generation_tokens",
         "request_success",
@@ -138,6 +140,8 @@ class _FromReplicas:
             "prefix_cache_queries": ("Prompt tokens looked up.", "prefix_queries"),
             "prefix_cache_hits": ("Prompt tokens found.", "prefix_hits"),
             "num_preemptions": ("Sequences preempted.", "num_preemptions"),
+            "spec_decode_num_draft_tokens": ("Tokens drafted and verified.", "drafted_tokens"),
+            "spec_decode_num_accepted_tokens": ("Drafted tokens accepted.", "accepted_tokens"),
         }
         own_counts = ("restarts", "hangs", "retries", "foreign_deltas", "late_deltas")
         for name, text in gauges.items():

@@ -1,0 +1,128 @@
+"""Which drafts the next step verifies: those that are worth more than they cost.
+
+Owns the drafts' sources and what is learnt of acceptance and step times; knows no blocks and no
+clock. Invariant: drafts change how fast tokens come, never which.
+"""
+
+import logging
+from collections.abc import Iterable
+
+from firefront.engine.drafts.cost import MAX_DRAFTS, Curve, StepCost
+from firefront.engine.drafts.lookup import Lookup
+from firefront.engine.scheduler import Chunk, StepPlan
+from firefront.engine.sequence import Sequence
+
+MIN_CHANCE = 0.05  # drafts less likely than this are not weighed
+MIN_GAIN = 1.03  # what drafts must promise: below that, guesses of cost and chance decide
+WANTED = 0.6  # a first draft so likely should pay; if it seems not to, the cost is doubted
+PLAIN_EVERY = 64  # one step in so many goes without drafts, to keep knowing what that costs
+MAX_SEQS = 64  # with more sequences a step is bound by computation: drafts cannot pay
+
+_log = logging.getLogger(__name__)
+
+
+class Speculator:
+    """Draws up drafts of up to `max_draft` tokens a sequence; 0: none ever."""
+
+    def __init__(self, max_draft: int) -> None:
+        self._max_draft = max_draft
+        self._cost = StepCost()
+        self._num_since_plain = 0
+        self.is_hopeful = False  # good drafts may come after any token: look after each
+        self.num_drafted = 0
+        self.num_accepted = 0
+
+    def propose(self, decodes: list[Sequence], budget: int) -> list[list[int]]:
+        """Drafts for each decoding sequence, `budget` at most in all; often none."""
+        none: list[list[int]] = [[] for _ in decodes]
+        self.is_hopeful = False
+        if not self._max_draft or len(decodes) > MAX_SEQS:
+            return none
+        lookups = [self._up_to_date(sequence) for sequence in decodes]
+        self.is_hopeful = any(lookup is not None and lookup.is_hopeful for lookup in lookups)
+        budget = min(budget, MAX_DRAFTS)
+        curve = self._cost.curve(len(decodes))
+        if curve is None or budget <= 0:
+            return none
+        offers: list[tuple[float, int]] = []  # chance of one more draft, sequence
+        for idx, (sequence, lookup) in enumerate(zip(decodes, lookups, strict=True)):
+            if lookup is not None:
+                limit = min(budget, self._most_for(sequence))
+                offers += [(c, idx) for c in lookup.chances(limit) if c >= MIN_CHANCE]
+        if not offers:
+            return none
+        offers.sort(reverse=True)
+        count = worthwhile(curve, len(decodes), [chance for chance, _ in offers[:budget]])
+        if not count and offers[0][0] >= WANTED:
+            curve.relax()
+        if not count or self._num_since_plain >= PLAIN_EVERY:
+            return none
+        counts = [0] * len(decodes)
+        for _, idx in offers[:count]:
+            counts[idx] += 1
+        return [
+            lookup.draft(num) if lookup is not None and num else []
+            for lookup, num in zip(lookups, counts, strict=True)
+        ]
+
+    def judge(self, chunk: Chunk, chosen: list[int]) -> int:
+        """How many of a chunk's drafts equal what was chosen in their place."""
+        tokens = chunk.sequence.tokens[chunk.end - chunk.num_drafts : chunk.end].tolist()
+        num_accepted = 0
+        while num_accepted < chunk.num_drafts and tokens[num_accepted] == chosen[num_accepted]:
+            num_accepted += 1
+        self.num_drafted += chunk.num_drafts
+        self.num_accepted += num_accepted
+        return num_accepted
+
+    def observe(self, plan: StepPlan, step_s: float) -> None:
+        """A step took `step_s`. What prefills cost is not learnt here."""
+        drafts = [chunk.num_drafts for chunk in plan.chunks]
+        if self._max_draft and all(drafts):
+            self._cost.observe(len(plan.decodes) + len(drafts), sum(drafts), step_s)
+            self._num_since_plain = self._num_since_plain + 1 if drafts else 0
+
+    def _most_for(self, sequence: Sequence) -> int:
+        """Drafts that may be verified: within max_tokens, under one set of biases, no grammar."""
+        if sequence.mask is not None or sequence.first_token_s is None:
+            return 0
+        most = min(self._max_draft, sequence.max_tokens - sequence.num_output - 1)
+        if (missing := sequence.sampling.min_tokens - sequence.num_output) > 0:
+            most = min(most, missing - 1)
+        return most
+
+    def _up_to_date(self, sequence: Sequence) -> Lookup | None:
+        """The sequence's lookup with all its tokens; None, once and for all, where that failed."""
+        if not sequence.may_draft:
+            return None
+        try:
+            lookup = sequence.lookup
+            if lookup is None:
+                lookup = sequence.lookup = Lookup()
+                lookup.start(sequence.tokens[: sequence.prompt_len].tolist())
+            for token in _unseen(sequence, lookup):
+                lookup.push(token)
+            return lookup
+        except Exception:
+            _log.exception("request %s goes on without drafts", sequence.request_id)
+            sequence.may_draft = False
+            return None
+
+
+def worthwhile(curve: Curve, num_seqs: int, chances: list[float]) -> int:
+    """How many drafts, likeliest first, give the most tokens a second; 0 if none gain enough."""
+    best, best_count = MIN_GAIN * num_seqs / curve.seconds(0), 0
+    tokens = float(num_seqs)
+    for count, chance in enumerate(chances, 1):
+        tokens += chance
+        rate = tokens / curve.seconds(count)
+        if rate > best:
+            best, best_count = rate, count
+    return best_count
+
+
+def _unseen(sequence: Sequence, lookup: Lookup) -> Iterable[int]:
+    if lookup.num_seen == sequence.num_tokens - 1:
+        return (sequence.last_token,)
+    tokens: list[int] = sequence.tokens[lookup.num_seen : sequence.num_tokens].tolist()
+    return tokens
