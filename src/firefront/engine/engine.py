@@ -20,6 +20,7 @@ from firefront.core.errors import OverloadedError, RequestError
 from firefront.core.messages import Delta, Logprob, SetKnobs, Stats, Submit
 from firefront.core.step import BLOCK_SIZE, StepResult
 from firefront.engine import admission, output, step_inputs
+from firefront.engine.arrival import sequence_of
 from firefront.engine.blocks import BlockPool
 from firefront.engine.burst import Bursts
 from firefront.engine.config import BurstExecutor, EngineConfig, Executor
@@ -80,22 +81,17 @@ class Engine:
         if len(self._scheduler.waiting) >= self._config.max_waiting:
             raise OverloadedError(f"{len(self._scheduler.waiting)} requests are waiting already")
         sampling = submit.sampling
-        stop_ids = frozenset(sampling.stop_token_ids)
-        if not sampling.ignore_eos:
-            stop_ids |= self._eos_ids
-        sequence = Sequence(
+        drawn = self._random.getrandbits(64) if sampling.seed is None else sampling.seed
+        sequence = sequence_of(
             submit,
             prompt,
+            max_tokens=max_tokens,
             arrival=self._num_arrived,
             arrived_s=self._clock.now(),
-            max_tokens=max_tokens,
-            stop_ids=stop_ids,
-            text=None if self._tokenizer is None else output.OutputText(self._tokenizer, sampling),
+            seed=drawn,
+            eos_ids=self._eos_ids,
+            tokenizer=self._tokenizer,
         )
-        drawn = self._random.getrandbits(64) if sampling.seed is None else sampling.seed
-        step_inputs.prepare(sequence, drawn)
-        if sampling.prompt_logprobs is not None:
-            sequence.prompt_logprobs = [output.unscored(int(prompt[0]), self._tokenizer)]
         self._num_arrived += 1
         self._sequences[submit.request_id] = sequence
         self._scheduler.add(sequence)
@@ -394,7 +390,7 @@ class Engine:
                 token_ids=tokens,
                 text=text,
                 logprobs=logprobs,
-                prompt_logprobs=_take_prompt_logprobs(sequence) if is_first else None,
+                prompt_logprobs=sequence.take_prompt_logprobs() if is_first else None,
                 usage=sequence.usage() if is_first else None,
                 timings=sequence.timings(now_s, is_last=False) if is_first else None,
             )
@@ -461,7 +457,7 @@ class Engine:
                 token_ids=token_ids or [],
                 text=text,
                 logprobs=logprobs,
-                prompt_logprobs=_take_prompt_logprobs(sequence),
+                prompt_logprobs=sequence.take_prompt_logprobs(),
                 finish=finish,
                 stop_reason=stop_reason,
                 error=error,
@@ -500,11 +496,3 @@ class Engine:
             self._fail(sequence, deltas, "finishing", error)
             return
         self._finish(sequence, deltas, "length", text=text)
-
-
-def _take_prompt_logprobs(sequence: Sequence) -> list[Logprob] | None:
-    """The prompt's records, once, when they are complete."""
-    if sequence.is_scoring:
-        return None
-    records, sequence.prompt_logprobs = sequence.prompt_logprobs, None
-    return records

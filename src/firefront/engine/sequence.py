@@ -96,6 +96,13 @@ class Sequence:
         """True while prompt tokens still need their log-probability."""
         return self.sampling.prompt_logprobs is not None and self.num_scored < self.prompt_len
 
+    def take_prompt_logprobs(self) -> list[Logprob] | None:
+        """The prompt's records, once, when they are complete."""
+        if self.is_scoring:
+            return None
+        records, self.prompt_logprobs = self.prompt_logprobs, None
+        return records
+
     def append(self, token: int) -> None:
         if self.num_tokens == len(self.tokens):
             self.tokens = _doubled(self.tokens)
