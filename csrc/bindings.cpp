@@ -198,13 +198,17 @@ NB_MODULE(_native, m) {
   nb::class_<ff::Executor>(m, "Executor")
       .def(
           "__init__",
-          [](ff::Executor* self, int threads, const std::string& isa, bool f32_activations) {
+          [](ff::Executor* self, int threads, const std::string& isa, bool f32_activations,
+             bool turbo) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
             const ff::Kernels* kernels = ff::find_kernels(isa);
             require(kernels, "this CPU has no " + isa + " kernels");
-            new (self) ff::Executor(threads, *kernels, f32_activations);
+            const auto arithmetic = f32_activations ? ff::Arithmetic::Float
+                                    : turbo         ? ff::Arithmetic::Turbo
+                                                    : ff::Arithmetic::Exact;
+            new (self) ff::Executor(threads, *kernels, arithmetic);
           },
-          "threads"_a, "isa"_a = "", "f32_activations"_a = false)
+          "threads"_a, "isa"_a = "", "f32_activations"_a = false, "turbo"_a = false)
       .def("reserve_weights", &ff::Executor::reserve_weights, "bytes"_a)
       .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a, "row_order"_a.none(),
            "scales"_a.none() = nb::none())

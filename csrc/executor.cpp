@@ -15,8 +15,8 @@ size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
 }  // namespace
 
-Executor::Executor(int num_threads, const Kernels& kernels, bool f32_activations)
-    : kernels_(kernels), f32_activations_(f32_activations), threads_(num_threads) {}
+Executor::Executor(int num_threads, const Kernels& kernels, Arithmetic arithmetic)
+    : kernels_(kernels), arithmetic_(arithmetic), threads_(num_threads) {}
 
 void Executor::reserve_weights(size_t bytes) {
   require(weights_.bytes() == 0, "weights are reserved once");
@@ -71,7 +71,7 @@ void Executor::add_op(const OpSpec& spec) {
     require(matrix->cols == op.weights[0]->cols, "op: parts of different width");
     max_cols_ = std::max(max_cols_, matrix->num_blocks * kBlock);
     op.out_width += matrix->rows;
-    if (info(matrix->scheme).is_float || f32_activations_)
+    if (info(matrix->scheme).is_float || arithmetic_ == Arithmetic::Float)
       op.keep_values = true;
     else
       op.quantise = true;

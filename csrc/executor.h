@@ -66,7 +66,7 @@ struct Burst {
 
 class Executor {
  public:
-  Executor(int num_threads, const Kernels& kernels, bool f32_activations);
+  Executor(int num_threads, const Kernels& kernels, Arithmetic arithmetic);
 
   void reserve_weights(size_t bytes);
   int add_matrix(const FileMatrix& source);
@@ -141,7 +141,7 @@ class Executor {
   float* value(int64_t offset) const { return reinterpret_cast<float*>(arena_.data() + offset); }
 
   const Kernels& kernels_;
-  bool f32_activations_;
+  Arithmetic arithmetic_;
   Threads threads_;
   Arena weights_;
   size_t weights_used_ = 0;

@@ -115,11 +115,12 @@ const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
   const int first = target.num_blocks * (by_tile ? 0 : me) / columns;
   const int last = target.num_blocks * (by_tile ? 1 : me + 1) / columns;
   const bool adapters = op.has_adapters && view_->adapter_ids && op.spec.kind != OpKind::Head;
+  const int scale_blocks = !op.quantise ? 0 : is_turbo(arithmetic_, count) ? kTurboBlocks : 1;
   const int begin = target.start(tile_first);
   const int end = tile_last == target.num_tiles ? count : target.start(tile_last);
   for (int i = begin; i < end; ++i) {
     const int64_t token = rows[i];
-    kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, op.quantise,
+    kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, scale_blocks,
                       op.keep_values, target, i, first, last, scratch_[thread].row);
     if (adapters && (by_tile || me == 0) && (!replicate || thread == 0))
       shrink(op, i, token, scratch_[thread].row);
@@ -153,7 +154,7 @@ void Executor::qkv(Op& op, int thread) {
     }
     float* out = scratch.out;  // [panel][token][16]
     for (int p = 0; p < panels; ++p) {
-      kernels_.panel(*op.weights[part], head * panels + p, input, f32_activations_, scratch,
+      kernels_.panel(*op.weights[part], head * panels + p, input, arithmetic_, scratch,
                      out + int64_t{p} * tokens * kPanelRows);
       add_delta(op, rows, part, (head * panels + p) * kPanelRows,
                 out + int64_t{p} * tokens * kPanelRows);
@@ -305,7 +306,7 @@ void Executor::linear(Op& op, int thread) {
   float* out = value(op.spec.out);
   const float* residual = op.spec.residual >= 0 ? value(op.spec.residual) : nullptr;
   op.split->each(thread, [&](int64_t unit) {
-    kernels_.panel(weight, unit, input, f32_activations_, scratch, scratch.out);
+    kernels_.panel(weight, unit, input, arithmetic_, scratch, scratch.out);
     const int64_t first = unit * kPanelRows;
     add_delta(op, rows, 0, first, scratch.out);
     const int width = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - first));
@@ -325,8 +326,8 @@ void Executor::gate_up(Op& op, int thread) {
     float* gate = scratch.out;
     float* up = gate + floats;
     const int64_t first = unit * kPanelRows;
-    kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, gate);
-    kernels_.panel(*op.weights[1], unit, input, f32_activations_, scratch, up);
+    kernels_.panel(*op.weights[0], unit, input, arithmetic_, scratch, gate);
+    kernels_.panel(*op.weights[1], unit, input, arithmetic_, scratch, up);
     add_delta(op, rows, 0, first, gate);
     add_delta(op, rows, 1, first, up);
     kernels_.silu_mul(gate, up, floats, gate);
@@ -342,7 +343,7 @@ void Executor::head(Op& op, int thread) {
     const int rows = std::min(kHeadRows, view_->num_rows - first);
     const Activations& input = prepare(op, thread, {rows, view_->logit_rows + first});
     head_splits_[first / kHeadRows]->each(thread, [&](int64_t unit) {
-      kernels_.panel(*op.weights[0], unit, input, f32_activations_, scratch, scratch.out);
+      kernels_.panel(*op.weights[0], unit, input, arithmetic_, scratch, scratch.out);
       kernels_.store_rows(scratch.out, rows, kPanelRows, nullptr, nullptr, logits_stride_,
                           logits_ + unit * kPanelRows);
     });

@@ -25,6 +25,18 @@ struct Activations {
   int width(int tile) const { return num_tokens / num_tiles + (tile < num_tokens % num_tiles); }
 };
 
+// How linears compute: int8 activations on the weights as they are; the same, but large batches on
+// weights rounded to int8; or float32 on both sides.
+enum class Arithmetic { Exact, Turbo, Float };
+
+constexpr int kTurboBlocks = 4;     // blocks that share a scale
+constexpr int kTurboZeroShift = 7;  // weights are unsigned around 1 << 7
+
+// Small batches are exact: unpacking would cost more than turbo saves.
+inline bool is_turbo(Arithmetic arithmetic, int num_tokens) {
+  return arithmetic == Arithmetic::Turbo && num_tokens >= 32;
+}
+
 // A thread's own memory.
 struct Scratch {
   float* row;           // K floats: one normalised input row
@@ -97,15 +109,15 @@ struct Kernels {
   int tile;  // widest tile of tokens
 
   // Writes blocks [first, last) of token `index` of the packed input from a float32 row: optional
-  // norm, then quantisation into words (quantise) and or plain copies (keep_values). The whole
-  // normalised row is left in scratch_row.
-  void (*pack_row)(const float* row, int64_t cols, const float* norm, float eps, bool quantise,
+  // norm, then quantisation into words (with a scale for every `scale_blocks` blocks; 0: none) and
+  // or plain copies (keep_values). The whole normalised row is left in scratch_row.
+  void (*pack_row)(const float* row, int64_t cols, const float* norm, float eps, int scale_blocks,
                    bool keep_values, const Activations& to, int index, int first, int last,
                    float* scratch_row);
 
   // out[token * 16 + row] = panel times every token of the input.
-  void (*panel)(const Matrix& weights, int64_t panel, const Activations& input, bool f32_input,
-                const Scratch& scratch, float* out);
+  void (*panel)(const Matrix& weights, int64_t panel, const Activations& input,
+                Arithmetic arithmetic, const Scratch& scratch, float* out);
 
   // A panel's results, [token][16], to `rows` adjacent outputs of each token: out = from (+ bias)
   // (+ residual). out, bias and residual point at the first of them; `stride` floats between tokens

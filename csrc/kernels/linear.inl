@@ -227,21 +227,6 @@ static void float_panel(const uint8_t* panel, const Activations& a, const Scratc
   }
 }
 
-static void panel(const Matrix& weights, int64_t index, const Activations& input, bool f32_input,
-                  const Scratch& scratch, float* out) {
-  with_scheme(weights.scheme, [&](auto scheme) {
-    using S = decltype(scheme);
-    if constexpr (kSchemes[static_cast<int>(S::kScheme)].is_float) {
-      float_panel<S>(weights.panel(index), input, scratch, out);
-    } else {
-      if (f32_input)
-        float_panel<S>(weights.panel(index), input, scratch, out);
-      else
-        quantised_panel<S>(weights.panel(index), input, scratch, out);
-    }
-  });
-}
-
 static void unpack_row(const Matrix& weights, int64_t row, float* out) {
   const uint8_t* data = weights.panel(row / kPanelRows);
   const int64_t lane = row % kPanelRows;

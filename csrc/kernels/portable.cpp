@@ -18,6 +18,7 @@ constexpr int kDirectTiles = 1;  // up to so many tiles unpack in registers, mor
 #include "vec_common.inl"
 #include "schemes.inl"
 #include "linear.inl"
+#include "turbo.inl"
 #include "rows.inl"
 #include "attention.inl"
 #include "sample.inl"

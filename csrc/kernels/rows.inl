@@ -20,12 +20,21 @@ static void norm_row(const float* row, int64_t n, const float* weight, float eps
   for (; k < n; ++k) out[k] = row[k] * inverse * weight[k];
 }
 
-// 32 floats to int8 with one scale: d = max|x| / 127, q = round_even(x / d).
-static void quantise_block(const float* x, const Activations& to, int64_t block_start, int width,
-                           int b, int i, int64_t tile_blocks) {
+// The largest magnitude by its bits, so that NaN counts as largest and reaches the scale.
+static float largest(const float* x, int64_t n) {
+  i32 top = {};
+  for (int64_t k = 0; k < n; k += 16) {
+    const i32 magnitude = bits(load(x + k)) & 0x7fffffff;
+    top = magnitude > top ? magnitude : top;
+  }
+  return reduce_top(top, top);
+}
+
+// 32 floats to int8: d = top / 127, q = round_even(x / d), top = max|x| of all that share the
+// scale.
+static void quantise_block(const float* x, float top, const Activations& to, int64_t block_start,
+                           int width, int b, int i, int64_t tile_blocks) {
   const f32 first = load(x), second = load(x + 16);
-  // The largest magnitude by its bits, so that NaN counts as largest and reaches the scale.
-  const float top = reduce_top(bits(first) & 0x7fffffff, bits(second) & 0x7fffffff);
   const float scale = top / 127.0f;
   const f32 inverse = set1(top > 1e-30f ? 127.0f / top : 0.0f);
   const f32 limit = set1(127.0f);
@@ -47,7 +56,7 @@ static void quantise_block(const float* x, const Activations& to, int64_t block_
   minus[tile_blocks] = -sums[1];
 }
 
-static void pack_row(const float* row, int64_t cols, const float* norm, float eps, bool quantise,
+static void pack_row(const float* row, int64_t cols, const float* norm, float eps, int scale_blocks,
                      bool keep_values, const Activations& to, int index, int first, int last,
                      float* scratch_row) {
   int tile = 0;
@@ -60,9 +69,14 @@ static void pack_row(const float* row, int64_t cols, const float* norm, float ep
   else
     std::memcpy(x, row, sizeof(float) * cols);
   for (int64_t k = cols; k < nb * kBlock; ++k) x[k] = 0.0f;
-  if (quantise)
-    for (int b = first; b < last; ++b)
-      quantise_block(x + b * kBlock, to, block_start, width, b, i, nb * width);
+  float top = 0.0f;
+  for (int b = first; b < last && scale_blocks; ++b) {
+    if (b == first || b % scale_blocks == 0) {
+      const int64_t begin = b - b % scale_blocks;
+      top = largest(x + begin * kBlock, std::min<int64_t>(scale_blocks, nb - begin) * kBlock);
+    }
+    quantise_block(x + b * kBlock, top, to, block_start, width, b, i, nb * width);
+  }
   if (keep_values) {
     float* values = to.values + block_start * kBlock;
     for (int64_t k = int64_t{first} * kBlock; k < int64_t{last} * kBlock; ++k)

@@ -4,7 +4,7 @@
 // weights(group, i, j): columns 4j to 4j+3 of block i of the group, unsigned.
 // scale(group, i, half): float32 scale of the 16 rows; kHalves = 2 where it changes after 16
 // columns. Symmetric schemes have kZeroShift (zero point 1 << kZeroShift); others offset(group, i,
-// half), kOffsets a block.
+// half), kOffsets a block. kBits is the width of a weight.
 
 struct W4 {
   FF_INLINE u8x64 nibbles(const uint8_t* plane, int j) {
@@ -78,6 +78,7 @@ FF_INLINE u8x64 plane_two_bits(const uint8_t* planes, int j) {
 
 template <Scheme S, int ZeroShift>
 struct SymmetricScheme {
+  static constexpr int kBits = ZeroShift + 1;
   static constexpr Scheme kScheme = S;
   static constexpr int kGroup = kSchemes[static_cast<int>(S)].group;
   static constexpr int kGroupBytes = kSchemes[static_cast<int>(S)].group_bytes;
@@ -88,8 +89,9 @@ struct SymmetricScheme {
   FF_INLINE f32 offset(const uint8_t*, int, int) { return f32{}; }
 };
 
-template <Scheme S>
+template <Scheme S, int Bits>
 struct OffsetScheme {
+  static constexpr int kBits = Bits;
   static constexpr Scheme kScheme = S;
   static constexpr int kGroup = kSchemes[static_cast<int>(S)].group;
   static constexpr int kGroupBytes = kSchemes[static_cast<int>(S)].group_bytes;
@@ -104,7 +106,7 @@ struct Q4_0 : SymmetricScheme<Scheme::Q4_0, 3> {
   FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 256); }
 };
 
-struct Q4_1 : OffsetScheme<Scheme::Q4_1> {
+struct Q4_1 : OffsetScheme<Scheme::Q4_1, 4> {
   FF_INLINE u8x64 weights(const uint8_t* g, int, int j) { return W4::nibbles(g, j); }
   FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 256); }
   FF_INLINE f32 offset(const uint8_t* g, int, int) { return half_to_f32(g + 288); }
@@ -117,7 +119,7 @@ struct Q5_0 : SymmetricScheme<Scheme::Q5_0, 4> {
   FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 320); }
 };
 
-struct Q5_1 : OffsetScheme<Scheme::Q5_1> {
+struct Q5_1 : OffsetScheme<Scheme::Q5_1, 5> {
   FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) { return Q5_0::weights(g, i, j); }
   FF_INLINE f32 scale(const uint8_t* g, int, int) { return half_to_f32(g + 320); }
   FF_INLINE f32 offset(const uint8_t* g, int, int) { return half_to_f32(g + 352); }
@@ -140,7 +142,7 @@ struct I8 : SymmetricScheme<Scheme::I8, 7> {
 };
 
 // Super-block scale times scale of a few bits: exact in float32, here and in all K-quants.
-struct Q2_K : OffsetScheme<Scheme::Q2_K> {
+struct Q2_K : OffsetScheme<Scheme::Q2_K, 2> {
   static constexpr int kHalves = 2;
   static constexpr int kOffsets = 2;
   FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) {
@@ -164,7 +166,7 @@ struct Q3_K : SymmetricScheme<Scheme::Q3_K, 2> {
   }
 };
 
-struct Q4_K : OffsetScheme<Scheme::Q4_K> {
+struct Q4_K : OffsetScheme<Scheme::Q4_K, 4> {
   FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) {
     return W4::nibbles(g + 320 + i * 256, j);
   }
@@ -176,7 +178,7 @@ struct Q4_K : OffsetScheme<Scheme::Q4_K> {
   }
 };
 
-struct Q5_K : OffsetScheme<Scheme::Q5_K> {
+struct Q5_K : OffsetScheme<Scheme::Q5_K, 5> {
   FF_INLINE u8x64 weights(const uint8_t* g, int i, int j) {
     return or_bytes(W4::nibbles(g + 320 + i * 320, j), plane_bit<4>(g + 576 + i * 320, j));
   }

@@ -5,6 +5,11 @@ FF_INLINE f32 load(const float* from) {
   std::memcpy(&value, from, 64);
   return value;
 }
+FF_INLINE i32 load_ints(const int32_t* from) {
+  i32 value;
+  std::memcpy(&value, from, 64);
+  return value;
+}
 FF_INLINE void store(float* to, f32 value) { std::memcpy(to, &value, 64); }
 
 // bfloat16 is the upper half of a float32.

@@ -226,6 +226,18 @@ def test_logits_are_bit_identical_in_any_batch(name: str, isa: str) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("name", [name for name in DTYPES if name not in ("floats", "mixed")])
+def test_turbo_is_near_in_large_batches_and_exact_in_small_ones(name: str, isa: str) -> None:
+    checkpoint = random_checkpoint(DTYPES[name])
+    exact, turbo = (cpu_executor(checkpoint, isa, prefill=p) for p in ("exact", "turbo"))
+    tokens = np.random.default_rng(2).integers(0, 203, 45).astype(np.int32)
+    np.testing.assert_array_equal(straight(turbo, tokens[:31]), straight(exact, tokens[:31]))
+    want_TV, got_TV = straight(exact, tokens), straight(turbo, tokens)
+    assert not np.array_equal(want_TV, got_TV)
+    assert divergence(want_TV, got_TV).mean() <= 0.01
+
+
+@pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("window", "kv_dtype"), [(None, "bf16"), (300, "bf16"), (300, "int8")])
 def test_long_contexts_split_their_keys_without_a_trace(
     isa: str, window: int | None, kv_dtype: str

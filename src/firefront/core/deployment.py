@@ -35,6 +35,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     activations: Annotated[
         Literal["int8", "f32"], _field("warm", "int8, or f32 (KV cache too) to compare")
     ] = "int8"
+    prefill: Annotated[
+        Literal["exact", "turbo"], _field("warm", "turbo: large batches on weights rounded to int8")
+    ] = "exact"
     context: Annotated[int, msgspec.Meta(ge=0), _field("warm", "longest sequence, tokens")] = 0
     kv_blocks: Annotated[
         int, msgspec.Meta(ge=0), _field("warm", "KV blocks of 16 tokens")

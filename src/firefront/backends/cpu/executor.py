@@ -68,7 +68,9 @@ class CpuExecutor:
             )
         self.max_tokens = deployment.token_budget
         threads = deployment.threads or num_cpus()
-        self._native = _native.Executor(threads, isa, deployment.activations == "f32")
+        self._native = _native.Executor(
+            threads, isa, deployment.activations == "f32", deployment.prefill == "turbo"
+        )
         self.isa: str = self._native.isa
         self.num_threads = threads
         lowered: Lowered = lower(plan, checkpoint, self._native, self.max_tokens, self.max_tokens)
