@@ -110,10 +110,10 @@ struct Kernels {
 
   // Writes blocks [first, last) of token `index` of the packed input from a float32 row: optional
   // norm, then quantisation into words (with a scale for every `scale_blocks` blocks; 0: none) and
-  // or plain copies (keep_values). The whole normalised row is left in scratch_row.
-  void (*pack_row)(const float* row, int64_t cols, const float* norm, float eps, int scale_blocks,
-                   bool keep_values, const Activations& to, int index, int first, int last,
-                   float* scratch_row);
+  // or plain copies (keep_values). Returns the whole normalised row: scratch_row or the row itself.
+  const float* (*pack_row)(const float* row, int64_t cols, const float* norm, float eps,
+                           int scale_blocks, bool keep_values, const Activations& to, int index,
+                           int first, int last, float* scratch_row);
 
   // out[token * 16 + row] = panel times every token of the input.
   void (*panel)(const Matrix& weights, int64_t panel, const Activations& input,

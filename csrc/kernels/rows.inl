@@ -56,19 +56,22 @@ static void quantise_block(const float* x, float top, const Activations& to, int
   minus[tile_blocks] = -sums[1];
 }
 
-static void pack_row(const float* row, int64_t cols, const float* norm, float eps, int scale_blocks,
-                     bool keep_values, const Activations& to, int index, int first, int last,
-                     float* scratch_row) {
+static const float* pack_row(const float* row, int64_t cols, const float* norm, float eps,
+                             int scale_blocks, bool keep_values, const Activations& to, int index,
+                             int first, int last, float* scratch_row) {
   int tile = 0;
   while (to.start(tile) + to.width(tile) <= index) ++tile;
   const int width = to.width(tile), i = index - to.start(tile);
   const int64_t nb = to.num_blocks, block_start = to.start(tile) * nb;
-  float* x = scratch_row;
+  const float* x = row;  // copied only if it must be changed
   if (norm)
-    norm_row(row, cols, norm, eps, x);
-  else
-    std::memcpy(x, row, sizeof(float) * cols);
-  for (int64_t k = cols; k < nb * kBlock; ++k) x[k] = 0.0f;
+    norm_row(row, cols, norm, eps, scratch_row);
+  else if (cols < nb * kBlock)
+    std::memcpy(scratch_row, row, sizeof(float) * cols);
+  if (norm || cols < nb * kBlock) {
+    for (int64_t k = cols; k < nb * kBlock; ++k) scratch_row[k] = 0.0f;
+    x = scratch_row;
+  }
   float top = 0.0f;
   for (int b = first; b < last && scale_blocks; ++b) {
     if (b == first || b % scale_blocks == 0) {
@@ -82,6 +85,7 @@ static void pack_row(const float* row, int64_t cols, const float* norm, float ep
     for (int64_t k = int64_t{first} * kBlock; k < int64_t{last} * kBlock; ++k)
       values[k * width + i] = x[k];
   }
+  return x;
 }
 
 static void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
