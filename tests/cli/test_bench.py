@@ -5,11 +5,17 @@ from pathlib import Path
 
 import pytest
 
+from firefront.backends.cpu.executor import CpuExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ReplicaError, RequestError
 from firefront.core.messages import Delta, Stats, Submit
+from firefront.core.step import SamplerRows, StepInputs
 from firefront.engine import bench
+from firefront.engine.profile import run_profile
 from firefront.engine.worker import Loaded
+from firefront.models import trace_model
+from firefront.ops import Sizes
+from tests.random_checkpoint import CONFIG, random_checkpoint
 
 PROBE = {"barrier_ns": 50, "dp_g": [3.0, 3.0], "bw_gbs": 30.0, "class": "same-ccx"}
 
@@ -115,3 +121,54 @@ def test_bad_probes_are_named(tmp_path: Path, text: str) -> None:
 def test_a_change_of_placement_shows() -> None:
     other = PROBE | {"class": "split-ccx"}
     assert bench._class_of(PROBE, other) == "changed: same-ccx to split-ccx"
+
+
+class TimedExecutor:
+    """Says that each op took a microsecond of packing, ten of computing and two of waiting."""
+
+    def __init__(self) -> None:
+        self.plan = trace_model(CONFIG)
+        kinds = ("rmsnorm", "select_rows")
+        scopes = [op.scope for op in self.plan.ops if op.kind not in kinds]
+        self.op_index = {scope: i for i, scope in enumerate(scopes)}
+        self.vocab_size = CONFIG.vocab_size
+        self.steps: list[StepInputs] = []
+
+    def step(self, inputs: StepInputs, rows: SamplerRows) -> None:
+        assert len(rows.rows) == len(inputs.logit_rows)
+        self.steps.append(inputs)
+
+    def profile(self, on: bool) -> None: ...
+
+    def op_times(self) -> list[tuple[int, int, int]]:
+        return [(1000, 10000, 2000)] * len(self.op_index)
+
+
+def test_profile_has_every_op_and_packing_and_barriers(tmp_path: Path) -> None:
+    executor = TimedExecutor()
+    probe = probe_program(tmp_path, json.dumps(PROBE))
+    result = run_profile(executor, Sizes.decode(3, 40), lambda name: 1.0, 5, probe)
+    num_ops = len(executor.op_index)
+    assert [part["name"] for part in result["ops"]] == [*executor.op_index, "pack", "barrier"]
+    times = {part["name"]: part["time_us"] for part in result["ops"]}
+    assert times["pack"] == num_ops and times["barrier"] == 2 * num_ops
+    assert {times[scope] for scope in executor.op_index} == {10.0}
+    down = next(part for part in result["ops"] if part["name"].endswith("down_proj"))
+    weights = CONFIG.hidden_dim * CONFIG.ffn_dim
+    assert down["bytes"] == weights and down["ops"] // (2 * 3 * weights) == 1
+    seconds = max(down["bytes"] / 30e9, down["ops"] / (6e9 * bench.OPS_PER_DOT))
+    assert down["share"] == pytest.approx(seconds / 10e-6, abs=1e-4)
+    kinds = {part["name"]: part for part in result["kinds"]}
+    assert kinds["down_proj"]["time_us"] == 10 * CONFIG.num_layers
+    inputs = executor.steps[0]
+    assert inputs.seq_lens.tolist() == [40] * 3 and inputs.positions.tolist() == [39] * 3
+    assert len(set(inputs.slot_mapping.tolist())) == 3
+
+
+def test_profile_of_a_real_executor() -> None:
+    deployment = Deployment(model="tiny", threads=2, context=64, kv_blocks=16, token_budget=64)
+    executor = CpuExecutor(trace_model(CONFIG), random_checkpoint(("Q8_0",)), deployment)
+    result = run_profile(executor, Sizes.prefill(40), lambda name: 1.0, 3, None)
+    assert all(part["time_us"] > 0 for part in result["ops"])
+    assert sum(part["time_us"] for part in result["kinds"]) <= result["step_us"]
+    assert [part["share"] for part in result["kinds"]] == [None] * len(result["kinds"])

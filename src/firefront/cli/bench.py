@@ -1,4 +1,4 @@
-"""`firefront bench engine`: speeds of the engine on this machine, in the format of design notes."""
+"""`firefront bench`: speeds of the engine on this machine, and where a step's time goes."""
 
 from pathlib import Path
 from typing import Any
@@ -66,6 +66,56 @@ def engine(
         print_json(result)
     else:
         _print(result)
+
+
+@app.command()
+def profile(
+    model: str = typer.Option("starter", help="model name or spec"),
+    prefill: int = typer.Option(0, min=0, help="profile a prompt of so many tokens"),
+    decode: int = typer.Option(1, min=1, help="or a step of so many decoding streams"),
+    context: int = typer.Option(160, min=1, help="tokens in each stream's cache"),
+    threads: int = typer.Option(0, min=0, help="compute threads; 0: chosen from the machine"),
+    runs: int = typer.Option(21, min=1, help="steps measured; the median counts"),
+    option: list[str] = typer.Option([], help="deployment field, NAME=VALUE, e.g. kv_dtype=int8"),
+    probe: Path | None = typer.Option(None, help="program built from tools/probe.c"),
+    as_json: bool = typer.Option(False, "--json", help="print JSON, every op by itself"),
+) -> None:
+    """Measure where one step's time goes: ops, packing, barriers, and their share of the limit."""
+    from firefront.backends.cpu.executor import load
+    from firefront.cli.output import print_json, print_table
+    from firefront.core.deployment import load_deployment
+    from firefront.core.errors import RequestError
+    from firefront.engine.profile import run_profile
+    from firefront.ops import Sizes
+    from firefront.weights import fetch
+    from firefront.weights.checkpoint import bytes_per_weight, open_checkpoint
+    from firefront.weights.progress import default_progress
+
+    fields = dict(text.partition("=")[::2] for text in option)
+    if not all(fields.values()):
+        raise RequestError("--option: write NAME=VALUE", param="option")
+    sizes = Sizes.prefill(prefill) if prefill else Sizes.decode(decode, context)
+    room = sum(sizes.seq_lens) + 16 * len(sizes.seq_lens)
+    deployment = load_deployment(
+        None, model=model, threads=threads, context=max(sizes.seq_lens), kv_blocks=room // 16 + 1,
+        token_budget=max(16, sizes.of("T")), max_num_seqs=len(sizes.seq_lens), **fields,
+    )  # fmt: skip
+    path = fetch.resolve(model, progress=default_progress())
+    with open_checkpoint(path) as checkpoint:
+        scheme_of = bytes_per_weight(checkpoint)
+    result = run_profile(load(path, deployment), sizes, scheme_of, runs, probe)
+    if as_json:
+        print_json(result)
+        return
+    rows: list[tuple[str, ...]] = []
+    for part in result["kinds"]:
+        share = "" if part["share"] is None else f"{part['share']:.0%}"
+        rows.append((
+            part["name"], f"{part['time_us']:.0f}", f"{part['time_us'] / result['step_us']:.0%}",
+            f"{part['bytes'] / 1e6:.1f}", f"{part['ops'] / 1e6:.0f}", share,
+        ))  # fmt: skip
+    print_table(("op", "us", "of step", "MB", "Mop", "share of limit"), rows)
+    print(f"step {result['step_us']:.0f} us, {result['tokens']} tokens")
 
 
 def _print(result: dict[str, Any]) -> None:

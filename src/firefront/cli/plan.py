@@ -1,6 +1,5 @@
 """`firefront plan show`: a model's plan, op by op, with the cost of one step."""
 
-import math
 
 import typer
 
@@ -32,21 +31,15 @@ def show(
     from firefront.ops import Sizes
     from firefront.plan.show import plan_dict, plan_text
     from firefront.weights import fetch
-    from firefront.weights.checkpoint import open_checkpoint
+    from firefront.weights.checkpoint import bytes_per_weight, open_checkpoint
     from firefront.weights.progress import default_progress
 
     with open_checkpoint(fetch.resolve(spec, progress=default_progress())) as checkpoint:
         config = checkpoint.config
-        bytes_per_weight = {
-            name: tensor.num_bytes / math.prod(tensor.shape)
-            for name, tensor in checkpoint.tensors.items()
-        }
+        scheme_of = bytes_per_weight(checkpoint)
     plan = trace_model(config)
     length = max(context, tokens)
     sizes = Sizes((tokens,) * sequences, (length,) * sequences, num_rows=sequences)
-
-    def scheme_of(name: str) -> float:
-        return bytes_per_weight.get(name, 4.0)
 
     if as_json:
         print_json(plan_dict(plan, sizes, scheme_of))

@@ -12,7 +12,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from firefront.engine.worker import EngineLike, Loaded
 from firefront.models import trace_model
 from firefront.ops import Sizes
 from firefront.plan.cost import cost
-from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.checkpoint import bytes_per_weight, open_checkpoint
 
 PROMPT_LEN = 128
 DECODE_LEN = 64
@@ -46,27 +46,31 @@ class Speed(msgspec.Struct, frozen=True):
     runs: list[float]
 
 
+class Ceiling:
+    """Bytes and int8 operations a second that the probe saw; zero without one."""
+
+    def __init__(self, probes: Iterable[dict[str, Any] | None]) -> None:
+        known = [probe for probe in probes if probe is not None]
+        self.bytes_s = max((probe["bw_gbs"] for probe in known), default=0.0) * 1e9
+        self.ops_s = max((sum(probe["dp_g"]) for probe in known), default=0.0) * 1e9 * OPS_PER_DOT
+
+
 class Roof:
     """What the machine and the model allow: bytes and operations of a step against the probe."""
 
     def __init__(self, path: Path, probes: list[dict[str, Any] | None]) -> None:
         with open_checkpoint(path) as checkpoint:
             self._plan = trace_model(checkpoint.config)
-            sizes = {name: (t.num_bytes, t.shape) for name, t in checkpoint.tensors.items()}
-        self._bytes_per_weight = {
-            name: num_bytes / (shape[0] * (shape[1] if len(shape) > 1 else 1))
-            for name, (num_bytes, shape) in sizes.items()
-        }
-        known = [probe for probe in probes if probe is not None]
-        self._bytes_s = max((probe["bw_gbs"] for probe in known), default=0.0) * 1e9
-        self._ops_s = max((sum(probe["dp_g"]) for probe in known), default=0.0) * 1e9 * OPS_PER_DOT
+            self._scheme_of = bytes_per_weight(checkpoint)
+        ceiling = Ceiling(probes)
+        self._bytes_s, self._ops_s = ceiling.bytes_s, ceiling.ops_s
 
     def decode_share(self, tok_s: float, num_streams: int) -> float | None:
         """Weights and KV read a second, of the bandwidth that the probe read."""
         if not self._bytes_s:
             return None
         sizes = Sizes.decode(num_streams, PROMPT_LEN + DECODE_LEN // 2)
-        total = cost(self._plan, sizes, lambda name: self._bytes_per_weight.get(name, 4.0)).total
+        total = cost(self._plan, sizes, self._scheme_of).total
         step_bytes = total.weight_bytes + total.kv_bytes
         return round(step_bytes * tok_s / num_streams / self._bytes_s, 4)
 

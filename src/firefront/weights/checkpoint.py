@@ -6,6 +6,7 @@ config needs is there, in shape.
 """
 
 import logging
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -178,3 +179,12 @@ def _refuse_pickles(folder: Path) -> None:
             "pickled weights can run code and are refused; use a safetensors or GGUF version of "
             "this model, or remove the file if model.safetensors is complete without it",
         )
+
+
+def bytes_per_weight(checkpoint: Checkpoint) -> Callable[[str], float]:
+    """Bytes of one weight of a tensor in the file, by name; 4 for a name that is not there."""
+    sizes = {
+        name: tensor.num_bytes / math.prod(tensor.shape)
+        for name, tensor in checkpoint.tensors.items()
+    }
+    return lambda name: sizes.get(name, 4.0)

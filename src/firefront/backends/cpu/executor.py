@@ -112,6 +112,16 @@ class CpuExecutor:
         room = min(int(free * MEMORY_SHARE), MAX_KV_BYTES) // block_bytes
         return max(4, min(wanted, room))
 
+    def profile(self, on: bool) -> None:
+        """Measure every op from now on, or stop; switching on forgets earlier times."""
+        self._native.profile(on)
+
+    def op_times(self) -> list[tuple[int, int, int]]:
+        """Nanoseconds of each op (see `op_index`) on the average thread: packing its input,
+        computing, waiting at barriers."""
+        times: list[tuple[int, int, int]] = self._native.op_times()
+        return times
+
     def step(
         self,
         inputs: StepInputs,
