@@ -69,10 +69,11 @@ int64_t packed_bytes(const std::string& dtype, int64_t rows, int64_t cols) {
 }
 
 void add_op(ff::Executor& executor, const std::string& kind, nb::dict d) {
-  static const char* kinds[] = {"embed", "qkv", "attention", "linear", "gate_up", "lm_head"};
+  static const char* kinds[] = {"embed",   "qkv",     "attention", "linear",
+                                "gate_up", "lm_head", "add_norm"};
   ff::OpSpec spec{};
   int found = -1;
-  for (int i = 0; i < 6; ++i)
+  for (int i = 0; i < static_cast<int>(std::size(kinds)); ++i)
     if (kind == kinds[i]) found = i;
   require(found >= 0, "unknown op " + kind);
   spec.kind = static_cast<ff::OpKind>(found);
@@ -92,11 +93,14 @@ void add_op(ff::Executor& executor, const std::string& kind, nb::dict d) {
         {"q_norm", &spec.q_norm},     {"k_norm", &spec.k_norm},
         {"inv_freq", &spec.inv_freq}, {"layer", &spec.layer},
         {"window", &spec.window},     {"num_q_heads", &spec.num_q_heads},
-        {"head_dim", &spec.head_dim}, {"num_kv_heads", &spec.num_kv_heads}};
+        {"head_dim", &spec.head_dim}, {"num_kv_heads", &spec.num_kv_heads},
+        {"gelu", &spec.gelu}};
     for (auto [field, to] : ints)
       if (name == field) *to = nb::cast<int>(item), known = true;
-    const std::pair<const char*, float*> floats[] = {
-        {"norm_eps", &spec.norm_eps}, {"head_eps", &spec.head_eps}, {"scale", &spec.scale}};
+    const std::pair<const char*, float*> floats[] = {{"norm_eps", &spec.norm_eps},
+                                                     {"head_eps", &spec.head_eps},
+                                                     {"scale", &spec.scale},
+                                                     {"softcap", &spec.softcap}};
     for (auto [field, to] : floats)
       if (name == field) *to = nb::cast<float>(item), known = true;
     require(known, kind + ": unknown attribute " + name);

@@ -66,7 +66,8 @@ void Executor::add_op(const OpSpec& spec) {
   }
   for (int id : {spec.norm, spec.bias, spec.q_norm, spec.k_norm, spec.inv_freq})
     require(id >= -1 && id < static_cast<int>(vectors_.size()), "op: unknown vector");
-  if (spec.kind != OpKind::Attention) require(!op.weights.empty(), "op: no matrix");
+  const bool no_matrix = spec.kind == OpKind::Attention || spec.kind == OpKind::AddNorm;
+  require(op.weights.empty() == no_matrix, "op: no matrix, or one too many");
   for (const Matrix* matrix : op.weights) {
     require(matrix->cols == op.weights[0]->cols, "op: parts of different width");
     max_cols_ = std::max(max_cols_, matrix->num_blocks * kBlock);
@@ -98,6 +99,10 @@ void Executor::add_op(const OpSpec& spec) {
       require(spec.num_q_heads / spec.num_kv_heads <= kAttnRows,
               "attention: at most 16 query heads for one KV head");
       break;
+    case OpKind::AddNorm:
+      require(spec.norm >= 0 && spec.residual >= 0, "add_norm: norm and residual");
+      op.out_width = static_cast<int64_t>(vectors_[spec.norm].size());
+      break;
     case OpKind::GateUp:
       require(op.weights.size() == 2 && op.weights[0]->rows == op.weights[1]->rows, "gate_up");
       op.out_width = op.weights[0]->rows;
@@ -107,7 +112,7 @@ void Executor::add_op(const OpSpec& spec) {
       require(op.weights.size() == 1, "op: one matrix");
       op.units = op.weights[0]->num_panels;
   }
-  const int64_t cols = op.weights.empty() ? 0 : op.weights[0]->cols;
+  const int64_t cols = op.weights.empty() ? op.out_width : op.weights[0]->cols;
   auto vector = [&](int id, int64_t size) -> const float* {
     if (id < 0) return nullptr;
     require(static_cast<int64_t>(vectors_[id].size()) == size, "op: vector of wrong size");
@@ -151,11 +156,11 @@ void Executor::check_ops(const Sizes& sizes) const {
       if (!first) first = &spec;
       require(spec.num_q_heads == first->num_q_heads, "op: layers with different heads");
     }
-    if (spec.kind == OpKind::Qkv)
-      require(vectors_[spec.inv_freq] == vectors_[qkv->inv_freq], "qkv: layers differ in rope");
     const int64_t q_width = int64_t{spec.num_q_heads} * spec.head_dim;
     const bool is_attention = spec.kind == OpKind::Attention;
-    const int64_t in_width = is_attention ? q_width : op.weights[0]->cols;
+    const int64_t in_width = is_attention         ? q_width
+                             : op.weights.empty() ? op.out_width
+                                                  : op.weights[0]->cols;
     const int64_t out_width = spec.kind == OpKind::Embed                 ? in_width
                               : is_attention || spec.kind == OpKind::Qkv ? q_width
                                                                          : op.out_width;
@@ -184,8 +189,15 @@ void Executor::finish(const Sizes& sizes) {
     if (op.spec.kind == OpKind::Attention) last_attention_ = &op - ops_.data();
   arena_ = Arena(aligned(sizes.arena_bytes));
   int64_t widest_unit = kPanelRows;
-  for (const Op& op : ops_) {
-    if (op.spec.kind == OpKind::Qkv) widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
+  for (Op& op : ops_) {
+    if (op.spec.kind == OpKind::Qkv) {
+      widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
+      const int rope = op.spec.inv_freq;
+      const auto known = std::find_if(ropes_.begin(), ropes_.end(),
+                                      [&](int other) { return vectors_[other] == vectors_[rope]; });
+      op.rope = static_cast<int>(known - ropes_.begin());
+      if (known == ropes_.end()) ropes_.push_back(rope);
+    }
     if (op.spec.kind == OpKind::GateUp)
       widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
   }
@@ -207,7 +219,8 @@ void Executor::finish(const Sizes& sizes) {
                attn = aligned(int64_t{kAttnRows} * 3 * sizes.head_dim * 4),
                per_vocab = aligned(vocab * 4), own = input_bytes(2);
   const size_t thread_bytes = row + bytes + scales + out + scores + attn + 3 * per_vocab + own;
-  const size_t shared = input_bytes(tokens), cos_sin = aligned(tokens * sizes.head_dim * 4),
+  rope_stride_ = tokens * sizes.head_dim;
+  const size_t shared = input_bytes(tokens), cos_sin = aligned(ropes_.size() * rope_stride_ * 4),
                logits = aligned(kHeadRows * vocab * 4),
                shrunk = aligned(tokens * kMaxParts * kMaxRank * 4);
   scratch_arena_ = Arena(thread_bytes * threads_.count() + shared + cos_sin + logits + shrunk);

@@ -13,7 +13,7 @@
 
 namespace ff {
 
-enum class OpKind { Embed, Qkv, Attention, Linear, GateUp, Head };
+enum class OpKind { Embed, Qkv, Attention, Linear, GateUp, Head, AddNorm };
 
 // Values are byte offsets into the arena, -1 for none; vectors and matrices are indices.
 struct OpSpec {
@@ -21,8 +21,9 @@ struct OpSpec {
   int64_t in = -1, out = -1, residual = -1;
   std::vector<int> matrices;
   int norm = -1, bias = -1, q_norm = -1, k_norm = -1, inv_freq = -1;
-  float norm_eps = 0, head_eps = 0, scale = 0;
+  float norm_eps = 0, head_eps = 0, scale = 1, softcap = 0;  // softcap 0: none
   int layer = -1, num_q_heads = 0, num_kv_heads = 0, head_dim = 0, window = 0;
+  int gelu = 0;  // gate_up: gelu instead of silu
 };
 
 struct Sizes {
@@ -105,6 +106,7 @@ class Executor {
     int64_t out_width = 0;
     bool quantise = false, keep_values = false;
     std::unique_ptr<Split> split;
+    int rope = 0;  // which of ropes_
     bool has_adapters = false;
   };
 
@@ -131,6 +133,7 @@ class Executor {
   void attention(Op& op, int thread);
   void linear(Op& op, int thread);
   void gate_up(Op& op, int thread);
+  void add_norm(const Op& op, int thread);
   void head(Op& op, int thread);
   const Activations& prepare(const Op& op, int thread, Rows rows);
   void shrink(const Op& op, int index, int64_t token, const float* x);
@@ -158,8 +161,10 @@ class Executor {
   std::vector<Activations> own_;
   uint8_t* shared_input_ = nullptr;
   Activations shared_;
-  float* cos_sin_ = nullptr;  // T x head_dim
-  float* logits_ = nullptr;   // kHeadRows x padded vocabulary
+  std::vector<int> ropes_;    // the different inv_freq of the layers, as vectors
+  float* cos_sin_ = nullptr;  // per rope: T x head_dim
+  int64_t rope_stride_ = 0;
+  float* logits_ = nullptr;  // kHeadRows x padded vocabulary
   int64_t logits_stride_ = 0;
   float* shrunk_ = nullptr;  // T x kMaxParts x kMaxRank
 

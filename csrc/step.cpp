@@ -53,6 +53,9 @@ void Executor::run(int thread) {
       case OpKind::Head:
         head(op, thread);
         break;
+      case OpKind::AddNorm:
+        add_norm(op, thread);
+        break;
     }
     meet(op, thread, &OpTime::run_ns);
   }
@@ -77,22 +80,35 @@ void Executor::meet(const Op& op, int thread, int64_t OpTime::* counter) {
 void Executor::embed(const Op& op, int thread) {
   const int count = threads_.count(), tokens = view_->num_tokens;
   const int64_t width = op.weights[0]->cols;
-  const OpSpec* rope = nullptr;
-  for (const Op& other : ops_)
-    if (other.spec.kind == OpKind::Qkv) rope = &other.spec;
+  const float scale = op.spec.scale;
   float* row = scratch_[thread].row;
   for (int t = tokens * thread / count; t < tokens * (thread + 1) / count; ++t) {
     kernels_.unpack_row(*op.weights[0], view_->token_ids[t], row);
-    std::memcpy(value(op.spec.out) + t * width, row, sizeof(float) * width);
-    if (!rope) continue;
-    const std::vector<float>& inv_freq = vectors_[rope->inv_freq];
-    const int half = rope->head_dim / 2;
-    float* cos_sin = cos_sin_ + int64_t{t} * rope->head_dim;
-    for (int i = 0; i < half; ++i) {
-      const float angle = static_cast<float>(view_->positions[t]) * inv_freq[i];
-      cos_sin[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
-      cos_sin[i + half] = static_cast<float>(std::sin(static_cast<double>(angle)));
+    float* out = value(op.spec.out) + t * width;
+    for (int64_t d = 0; d < width; ++d) out[d] = row[d] * scale;
+    float* cos_sin = cos_sin_ + int64_t{t} * sizes_.head_dim;
+    for (const int rope : ropes_) {
+      const std::vector<float>& inv_freq = vectors_[rope];
+      const int half = static_cast<int>(inv_freq.size());
+      for (int i = 0; i < half; ++i) {
+        const float angle = static_cast<float>(view_->positions[t]) * inv_freq[i];
+        cos_sin[i] = static_cast<float>(std::cos(static_cast<double>(angle)));
+        cos_sin[i + half] = static_cast<float>(std::sin(static_cast<double>(angle)));
+      }
+      cos_sin += rope_stride_;
     }
+  }
+}
+
+// The residual plus the normalised input, row by row.
+void Executor::add_norm(const Op& op, int thread) {
+  const Rows rows = rows_of(op);
+  const int count = threads_.count();
+  const int64_t width = op.out_width;
+  for (int i = rows.count * thread / count; i < rows.count * (thread + 1) / count; ++i) {
+    const int64_t at = rows[i] * width;
+    kernels_.add_norm(value(op.spec.in) + at, width, op.norm, op.spec.norm_eps,
+                      value(op.spec.residual) + at, value(op.spec.out) + at);
   }
 }
 
@@ -169,7 +185,7 @@ void Executor::qkv(Op& op, int thread) {
       if (part < 2) {
         const float* norm = part == 0 ? op.q_norm : op.k_norm;
         if (norm) kernels_.norm_head(row, dim, norm, spec.head_eps);
-        kernels_.rope_head(row, dim, cos_sin_ + int64_t{t} * dim);
+        kernels_.rope_head(row, dim, cos_sin_ + op.rope * rope_stride_ + int64_t{t} * dim);
       }
       if (part == 0)
         kernels_.store_rows(row, panels, kPanelRows, nullptr, nullptr, kPanelRows,
@@ -273,6 +289,7 @@ void Executor::attention(Op& op, int thread) {
   shape.group = spec.num_q_heads / spec.num_kv_heads;
   shape.window = spec.window;
   shape.scale = spec.scale;
+  shape.softcap = spec.softcap;
   shape.kv_type = sizes_.kv_type;
   shape.q_stride = int64_t{spec.num_q_heads} * spec.head_dim;
   op.split->each(thread, [&](int64_t unit) {
@@ -330,7 +347,8 @@ void Executor::gate_up(Op& op, int thread) {
     kernels_.panel(*op.weights[1], unit, input, arithmetic_, scratch, up);
     add_delta(op, rows, 0, first, gate);
     add_delta(op, rows, 1, first, up);
-    kernels_.silu_mul(gate, up, floats, gate);
+    const auto activate = op.spec.gelu ? kernels_.gelu_mul : kernels_.silu_mul;
+    activate(gate, up, floats, gate);
     const int width = static_cast<int>(std::min<int64_t>(kPanelRows, stride - first));
     store(rows, gate, width, nullptr, nullptr, stride, out + first);
   });
@@ -344,6 +362,8 @@ void Executor::head(Op& op, int thread) {
     const Activations& input = prepare(op, thread, {rows, view_->logit_rows + first});
     head_splits_[first / kHeadRows]->each(thread, [&](int64_t unit) {
       kernels_.panel(*op.weights[0], unit, input, arithmetic_, scratch, scratch.out);
+      if (op.spec.softcap > 0)
+        kernels_.soft_cap(scratch.out, int64_t{rows} * kPanelRows, op.spec.softcap);
       kernels_.store_rows(scratch.out, rows, kPanelRows, nullptr, nullptr, logits_stride_,
                           logits_ + unit * kPanelRows);
     });

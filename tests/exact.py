@@ -67,13 +67,15 @@ class ExactExecutor:
 
     def _embed(self, op: Op, token_ids: NDArray[np.int32]) -> F32:
         ((name, _),) = op.weights["table"].parts
-        return dequantize_rows(self._tensors[name], token_ids)
+        scale = np.float32(op.attrs.get("scale", 1))
+        return dequantize_rows(self._tensors[name], token_ids) * scale
 
     def _select_rows(self, op: Op, x: F32) -> F32:
         return x
 
-    def _rmsnorm(self, op: Op, x: F32) -> F32:
-        return self._normalise(x, self._vector(op, "weight"), op.attrs["eps"])
+    def _rmsnorm(self, op: Op, x: F32, residual: F32 | None = None) -> F32:
+        y_TD = self._normalise(x, self._vector(op, "weight"), op.attrs["eps"])
+        return y_TD if residual is None else residual + y_TD
 
     def _qkv(self, op: Op, x: F32) -> tuple[F32, ...]:
         heads, kv_heads = op.attrs["num_q_heads"], op.attrs["num_kv_heads"]
@@ -90,14 +92,16 @@ class ExactExecutor:
 
     def _attention(self, op: Op, q: F32, k: F32, v: F32) -> F32:
         group = q.shape[1] // k.shape[1]
-        scale = np.float32(op.attrs["scale"]) * LOG2_E
+        scale, cap = np.float32(op.attrs["scale"]) * LOG2_E, op.attrs.get("softcap")
+        if cap is not None:
+            cap = np.float32(cap) * LOG2_E
         if self._is_int8:  # whole numbers, and a scale for each token and head
             (k, k_scale), (v, v_scale) = quantise_heads(k), quantise_heads(v)
         else:
             k, v = round_bf16(k), round_bf16(v)
             k_scale = v_scale = np.ones(k.shape[:2], np.float32)
         stored = (np.repeat(x, group, axis=1) for x in (k, v, k_scale, v_scale))
-        x_TNH = self._attend(round_bf16(q * scale), *stored, op.attrs["window"])
+        x_TNH = self._attend(round_bf16(q * scale), *stored, op.attrs["window"], cap)
         return x_TNH.reshape(len(q), -1)
 
     def _linear(self, op: Op, x: F32, residual: F32 | None = None) -> F32:
@@ -108,10 +112,14 @@ class ExactExecutor:
 
     def _gate_up(self, op: Op, x: F32) -> F32:
         gate, up = np.split(self._project(op, x), 2, axis=1)
-        return gate / (np.float32(1) + self._exp(-gate)) * up
+        power = -gate
+        if op.attrs["activation"] == "gelu_tanh":
+            linear, cubic = np.float32(-1.5957691216057308), np.float32(-0.07135481627)
+            power = gate * self._multiply_add(gate * gate, cubic, linear)
+        return gate / (np.float32(1) + self._exp(power)) * up
 
     def _lm_head(self, op: Op, x: F32) -> F32:
-        return self._project(op, x)
+        return self._soft_cap(self._project(op, x), op.attrs.get("softcap"))
 
     # What they are made of.
 
@@ -188,14 +196,27 @@ class ExactExecutor:
             p = self._multiply_add(p, r, f32(term))
         return np.where(x >= f32(-125), np.ldexp(p, n.astype(np.int32)), f32(0))
 
+    def _soft_cap(self, x: F32, cap: float | None) -> F32:
+        if cap is None:
+            return x
+        y, one = x / np.float32(cap), np.float32(1)
+        return np.float32(cap) * (one - np.float32(2) / (self._exp(y + y) + one))
+
     def _attend(
-        self, q_TNH: F32, k_LNH: F32, v_LNH: F32, k_LN: F32, v_LN: F32, window: int | None
+        self,
+        q_TNH: F32,
+        k_LNH: F32,
+        v_LNH: F32,
+        k_LN: F32,
+        v_LN: F32,
+        window: int | None,
+        cap: float | None,
     ) -> F32:
         """Softmax over tiles of keys, started anew for every chunk; chunks are merged in order."""
         total = None
         for first in range(0, len(k_LNH), CHUNK):
             stored = (x[first : first + CHUNK] for x in (k_LNH, v_LNH, k_LN, v_LN))
-            part = self._attend_chunk(q_TNH, *stored, first, window)
+            part = self._attend_chunk(q_TNH, *stored, first, window, cap)
             total = part if total is None else self._merge(*total, *part)
         assert total is not None
         _, length, out = total
@@ -210,6 +231,7 @@ class ExactExecutor:
         v_LN: F32,
         first: int,
         window: int | None,
+        cap: float | None,
     ) -> tuple[F32, F32, F32]:
         """The largest score and the sum of weights (T, N), and the weighted values (T, N, H)."""
         top = np.full(q_TNH.shape[:2], LOWEST)
@@ -222,6 +244,7 @@ class ExactExecutor:
             for d in second_first(q_TNH.shape[2]):  # products of bfloat16 are exact
                 live[:] = product_then_sum(q_TNH[..., d, None], keys[..., d].T, live)
             live *= k_LN[start : start + TILE].T
+            live[:] = self._soft_cap(live, cap)
             key = first + start + np.arange(TILE)
             seen = key <= query_T
             if window is not None:

@@ -14,7 +14,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from firefront.core.model_config import ModelConfig, RopeConfig
+from firefront.core.model_config import Extras, ModelConfig, RopeConfig
 
 torch.set_num_threads(1)
 
@@ -40,6 +40,20 @@ COMMON: dict[str, Any] = {
     "tie_word_embeddings": False,
     "rms_norm_eps": 1e-5,
 }
+FULL, SLIDING = "full_attention", "sliding_attention"
+GEMMA3: dict[str, Any] = {
+    "hidden_size": 96,
+    "head_dim": 32,
+    "query_pre_attn_scalar": 32,
+    "num_hidden_layers": 4,
+    "layer_types": [SLIDING, SLIDING, FULL, SLIDING],
+    "sliding_window": WINDOW,
+    "tie_word_embeddings": True,
+    "rope_parameters": {
+        FULL: {"rope_type": "linear", "rope_theta": 2000.0, "factor": 2.0},
+        SLIDING: {"rope_type": "default", "rope_theta": 100.0},
+    },
+}
 # kind -> family, transformers' config and model, what differs from COMMON
 KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "llama": ("llama", "Llama", {}),
@@ -51,6 +65,22 @@ KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "qwen3",
         "Qwen3",
         {"head_dim": 32, "num_attention_heads": 6, "tie_word_embeddings": True},
+    ),
+    "gemma3": ("gemma3", "Gemma3", GEMMA3),
+    "gemma3_capped": (
+        "gemma3",
+        "Gemma3",
+        {
+            **GEMMA3,
+            "query_pre_attn_scalar": 8,
+            "attn_logit_softcapping": 3.0,
+            "final_logit_softcapping": 9.0,
+            "layer_types": [FULL, SLIDING, FULL, SLIDING],
+            "rope_parameters": {
+                FULL: {"rope_type": "default", "rope_theta": 3000.0},
+                SLIDING: {"rope_type": "default", "rope_theta": 50.0},
+            },
+        },
     ),
 }
 
@@ -74,12 +104,14 @@ def tiny_model(kind: str, seed: int = 0, **over: Any) -> TinyModel:
     } | settings
     if name == "Qwen2":
         settings = {key: value for key, value in settings.items() if key != "head_dim"}
-    hf_config = getattr(transformers, f"{name}Config")(**(settings | over))
+    config_name = "Gemma3TextConfig" if name == "Gemma3" else f"{name}Config"
+    hf_config = getattr(transformers, config_name)(**(settings | over))
     hf_config._attn_implementation = "eager"
     model = getattr(transformers, f"{name}ForCausalLM")(hf_config).float().eval()
-    randomise(model, seed)
+    offset = 1.0 if family == "gemma3" else 0.0  # of its norms, which are stored without it
+    randomise(model, seed, offset)
     weights = {
-        key: tensor.detach().numpy().copy()
+        key: tensor.detach().numpy() + np.float32(offset * (tensor.dim() == 1))
         for key, tensor in model.state_dict().items()
         if not (hf_config.tie_word_embeddings and key == "lm_head.weight")
     }
@@ -90,8 +122,9 @@ def tiny_model(kind: str, seed: int = 0, **over: Any) -> TinyModel:
     return TinyModel(model, save, model_config(family, hf_config, model), weights)
 
 
-def randomise(model: Any, seed: int) -> None:
-    """Matrices keep a vector's size, norms spread around 1, biases as large as what they join."""
+def randomise(model: Any, seed: int, offset: float = 0.0) -> None:
+    """Matrices keep a vector's size, norms (with their offset) spread around 1, biases are as
+    large as what they join."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -99,7 +132,7 @@ def randomise(model: Any, seed: int) -> None:
             if name.endswith("bias"):
                 parameter.copy_(noise)
             elif parameter.dim() == 1:
-                parameter.copy_(1.0 + 0.25 * noise)
+                parameter.copy_(1.0 - offset + 0.25 * noise)
             else:
                 parameter.copy_(noise * gain(name) / parameter.shape[1] ** 0.5)
 
@@ -114,10 +147,16 @@ def gain(name: str) -> float:
 def model_config(family: str, hf: Any, model: Any) -> ModelConfig:
     """Our config of a transformers model; rope factors from the frequencies it uses itself."""
     head_dim = getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads
-    theta = float(hf.rope_parameters["rope_theta"])
-    plain = theta ** (-np.arange(0, head_dim, 2) / head_dim)
-    factors = plain / model.model.rotary_emb.inv_freq.double().numpy()
-    scaled = hf.rope_parameters["rope_type"] != "default"
+    extras = Extras()
+    if family == "gemma3":
+        extras = Extras(
+            full_layers=tuple(i for i, kind in enumerate(hf.layer_types) if kind == FULL),
+            window_rope=rope_config(hf, model, f"{SLIDING}_"),
+            embed_scale=float(np.float32(hf.hidden_size**0.5)),
+            attention_scale=hf.query_pre_attn_scalar**-0.5,
+            attention_softcap=hf.attn_logit_softcapping,
+            logit_softcap=hf.final_logit_softcapping,
+        )
     return ModelConfig(
         family=family,
         vocab_size=hf.vocab_size,
@@ -128,12 +167,23 @@ def model_config(family: str, hf: Any, model: Any) -> ModelConfig:
         head_dim=head_dim,
         ffn_dim=hf.intermediate_size,
         norm_eps=hf.rms_norm_eps,
-        rope=RopeConfig(theta=theta, factors=tuple(factors.tolist()) if scaled else None),
+        rope=rope_config(hf, model, f"{FULL}_" if family == "gemma3" else ""),
         max_model_len=hf.max_position_embeddings,
         qkv_bias=family == "qwen2",
         tie_embeddings=hf.tie_word_embeddings,
-        sliding_window=hf.sliding_window if family == "llama" and "sliding_window" in hf else None,
+        sliding_window=getattr(hf, "sliding_window", None) if "qwen" not in family else None,
+        extras=extras,
     )
+
+
+def rope_config(hf: Any, model: Any, kind: str) -> RopeConfig:
+    """Of a kind of layers ("" where there is only one)."""
+    settings = hf.rope_parameters[kind[:-1]] if kind else hf.rope_parameters
+    theta = float(settings["rope_theta"])
+    inv_freq = getattr(model.model.rotary_emb, f"{kind}inv_freq").double().numpy()
+    plain = theta ** (-np.arange(0, 2 * len(inv_freq), 2) / (2 * len(inv_freq)))
+    scaled = settings["rope_type"] != "default"
+    return RopeConfig(theta, tuple((plain / inv_freq).tolist()) if scaled else None)
 
 
 def text(tiny: TinyModel, seed: int = 0, length: int = TEXT_LEN) -> NDArray[np.int32]:
@@ -144,8 +194,13 @@ def text(tiny: TinyModel, seed: int = 0, length: int = TEXT_LEN) -> NDArray[np.i
 
 def transformers_logits(tiny: TinyModel, token_ids: NDArray[np.int32]) -> NDArray[np.float32]:
     """logits_TV of one sequence, by transformers in float32; asserts that they are not flat."""
+    # transformers reads Gemma 3's soft cap of scores but hands it on to no attention; its attention
+    # takes one.
+    cap = tiny.config.extras.attention_softcap
+    options = {} if cap is None else {"softcap": cap}
+    token_ids_1T = torch.from_numpy(token_ids.astype(np.int64))[None]
     with torch.no_grad():
-        logits_TV = tiny.model(torch.from_numpy(token_ids.astype(np.int64))[None]).logits[0].numpy()
+        logits_TV = tiny.model(token_ids_1T, **options).logits[0].numpy()
     assert logits_TV.std() >= MIN_DEVIATION, f"flat logits prove nothing: {logits_TV.std():.2f}"
     return logits_TV
 

@@ -255,11 +255,11 @@ static void update_rows(int num_rows, const int* low, const int* high, bool part
   store(state.l, load(state.l) * shrink + load(sum));
 }
 
-// One tile of keys for all rows.
+// One tile of keys for all rows. `cap` (0: none) bounds scores, in powers of two as they are.
 template <class Kv>
 static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int* low,
-                        const int* high, bool partly, const KvHead<Kv>* blocks, float* scores,
-                        RowState& state) {
+                        const int* high, bool partly, float cap, const KvHead<Kv>* blocks,
+                        float* scores, RowState& state) {
   const int dim = blocks[0].dim, num_blocks = (num_keys + kKvBlock - 1) / kKvBlock;
   alignas(64) int32_t words[kAttnRows * kKvTile / Kv::kPer];
   alignas(64) float rescale[kAttnRows];
@@ -277,6 +277,7 @@ static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int*
                                 blocks[b + 1 < num_blocks ? b + 1 : b],
                                 scores + r * kKvTile + b * kKvBlock);
   });
+  if (cap > 0) soft_cap(scores, int64_t{num_rows} * kKvTile, cap);
   update_rows<Kv>(num_rows, low, high, partly, blocks, scores, words, state, rescale);
   in_groups([&](auto width, int r) {
     add_values<width(), Kv>(words + r * kKvTile / Kv::kPer, rescale + r, num_keys, blocks,
@@ -347,8 +348,8 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
       int tile_low[kAttnRows], tile_high[kAttnRows];
       for (int r = 0; r < rows; ++r) tile_low[r] = low[r] - tile, tile_high[r] = high[r] - tile;
       const bool partly = least < tile + kKvTile || from_all > tile;
-      attend_tile<Kv>(words, rows, num_keys, tile_low, tile_high, partly, blocks, scratch.scores,
-                      chunk);
+      attend_tile<Kv>(words, rows, num_keys, tile_low, tile_high, partly, shape.softcap * kLog2E,
+                      blocks, scratch.scores, chunk);
     }
     for (int r = 0; r < rows; ++r) {
       if (item.partial >= 0) {

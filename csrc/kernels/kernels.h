@@ -66,8 +66,8 @@ enum class KvType { F32, Bf16, Int8 };
 
 struct AttnShape {
   int num_q_heads, num_kv_heads, head_dim, group;
-  int window;  // 0: none
-  float scale;
+  int window;            // 0: none
+  float scale, softcap;  // softcap 0: none
   KvType kv_type;
   int64_t q_stride;  // floats between tokens in q and in out
 };
@@ -128,8 +128,16 @@ struct Kernels {
   // One row of a matrix as floats (embedding lookup).
   void (*unpack_row)(const Matrix& weights, int64_t row, float* out);
 
-  // out = silu(gate) * up over n floats.
+  // out = silu(gate) * up, or gelu(gate) * up, over n floats, n a multiple of 16.
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* out);
+  void (*gelu_mul)(const float* gate, const float* up, int64_t n, float* out);
+
+  // x = cap * tanh(x / cap) in place, n a multiple of 16. NaN stays NaN.
+  void (*soft_cap)(float* x, int64_t n, float cap);
+
+  // out = residual + row / rms * weight; out may be the residual.
+  void (*add_norm)(const float* row, int64_t n, const float* weight, float eps,
+                   const float* residual, float* out);
 
   // Root-mean-square norm of each head, in place, then rotary embedding in place.
   void (*norm_head)(float* head, int head_dim, const float* weight, float eps);

@@ -96,6 +96,36 @@ static void silu_mul(const float* gate, const float* up, int64_t n, float* out) 
   }
 }
 
+// gelu by its tanh approximation, as x * sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+static void gelu_mul(const float* gate, const float* up, int64_t n, float* out) {
+  const f32 one = set1(1.0f), linear = set1(-1.5957691216057308f), cubic = set1(-0.07135481627f);
+  for (int64_t k = 0; k < n; k += 16) {
+    const f32 g = load(gate + k);
+    const f32 u = g * fma(g * g, cubic, linear);
+    store(out + k, g / (one + exp(u)) * load(up + k));
+  }
+}
+
+// cap * tanh(x / cap), tanh(y) being 1 - 2 / (e^2y + 1). `y - y` keeps NaN, which exp does not.
+FF_INLINE f32 soft_cap_of(f32 x, float cap) {
+  const f32 y = x / set1(cap), one = set1(1.0f);
+  const f32 tanh = one - set1(2.0f) / (exp(y + y) + one);
+  return set1(cap) * (tanh + (y - y));
+}
+
+static void soft_cap(float* x, int64_t n, float cap) {
+  for (int64_t k = 0; k < n; k += 16) store(x + k, soft_cap_of(load(x + k), cap));
+}
+
+static void add_norm(const float* row, int64_t n, const float* weight, float eps,
+                     const float* residual, float* out) {
+  const float inverse = 1.0f / rms(row, n, eps);
+  int64_t k = 0;
+  for (; k + 16 <= n; k += 16)
+    store(out + k, load(residual + k) + load(row + k) * set1(inverse) * load(weight + k));
+  for (; k < n; ++k) out[k] = residual[k] + row[k] * inverse * weight[k];
+}
+
 static void norm_head(float* head, int head_dim, const float* weight, float eps) {
   norm_row(head, head_dim, weight, eps, head);
 }

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as replace_struct
 
 from firefront.backends.cpu import _native
 from firefront.backends.cpu.executor import CpuExecutor, load
@@ -14,6 +15,7 @@ from firefront.backends.cpu.lower import lower
 from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ModelFileError, RequestError
+from firefront.core.model_config import Extras, RopeConfig
 from firefront.core.step import Burst, SamplerRows, StepInputs, StepResult
 from firefront.models import trace_model
 from tests.exact import ExactExecutor
@@ -22,6 +24,15 @@ from tests.steps import NUM_BLOCKS, interleaved_steps, sampler_rows, span_step
 from tests.tiny import KINDS, text, tiny_model, transformers_logits, with_config
 
 ISAS = _native.isas()
+CAPPED = Extras(
+    full_layers=(1,), window_rope=RopeConfig(50.0), embed_scale=6.25, attention_scale=0.11,
+    attention_softcap=2.5, logit_softcap=8.0,
+)  # fmt: skip
+GEMMA3 = {
+    "family": "gemma3", "qkv_bias": False, "tie_embeddings": True, "sliding_window": 19,
+    "head_dim": 256, "num_q_heads": 4, "num_kv_heads": 1,
+    "extras": replace_struct(CAPPED, attention_softcap=None, logit_softcap=None),
+}  # fmt: skip
 TOLERANCE = 1e-4  # of the logits' standard deviation
 DTYPES = {dtype: (dtype,) for dtype in SCALES} | {
     "floats": ("F32", "F16", "BF16"),
@@ -168,6 +179,8 @@ def test_agrees_with_the_quantising_oracle(name: str, isa: str) -> None:
         ({"family": "llama", "qkv_bias": False, "tie_embeddings": True}, 40),
         ({"num_layers": 1}, 530),
         ({"num_layers": 1, "sliding_window": 200}, 530),
+        (GEMMA3, 80),
+        (GEMMA3 | {"sliding_window": 200, "extras": CAPPED}, 530),
     ],
 )
 def test_families_and_chunks_of_keys_bit_for_bit(over: dict, length: int, isa: str) -> None:
@@ -211,10 +224,10 @@ def test_odd_sizes(isa: str, threads: int) -> None:
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("name", list(DTYPES))
-def test_logits_are_bit_identical_in_any_batch(name: str, isa: str) -> None:
+@pytest.mark.parametrize("name, over", [*((name, {}) for name in DTYPES), ("mixed", GEMMA3)])
+def test_logits_are_bit_identical_in_any_batch(name: str, over: dict, isa: str) -> None:
     """Alone in one step, chunked, decoded, among others, with any threads: the same bits."""
-    checkpoint = random_checkpoint(DTYPES[name], seed=4)
+    checkpoint = random_checkpoint(DTYPES[name], seed=4, config=with_config(CONFIG, **over))
     rng = np.random.default_rng(6)
     sequences = [rng.integers(0, 203, n).astype(np.int32) for n in (70, 33, 47)]
     want = [straight(cpu_executor(checkpoint, isa, threads=1), tokens) for tokens in sequences]
@@ -394,6 +407,19 @@ def test_a_burst_equals_its_steps(isa: str) -> None:
     ):
         with pytest.raises(ValueError):
             burst([[], [], [], []], **over)
+
+
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_soft_cap_hides_no_nan(isa: str) -> None:
+    endless = replace_struct(CAPPED, embed_scale=3e38)
+    config = with_config(CONFIG, **GEMMA3 | {"extras": endless})
+    checkpoint, name = random_checkpoint(("F32",), config=config), "model.embed_tokens.weight"
+    table = checkpoint.tensors[name]
+    data = (table.data.view(np.float32) * 100).view(np.uint8)
+    checkpoint.tensors[name] = replace(table, data=data)  # times the scale: infinite
+    inputs, places = one_step(np.arange(5, dtype=np.int32))
+    result = cpu_executor(checkpoint, isa).step(inputs, sampler_rows(len(places)))
+    assert result.bad_rows.all()
 
 
 def test_nan_weights_are_refused_by_name() -> None:

@@ -1,5 +1,6 @@
 """Each family against transformers in float32, and mutants that the same check must reject."""
 
+import msgspec
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -8,7 +9,10 @@ from firefront.backends.numpy import NumpyExecutor, logits
 from firefront.core.errors import RequestError
 from firefront.core.model_config import ModelConfig, RopeConfig
 from firefront.models import FAMILIES, trace_model
+from firefront.ops import activation
 from firefront.plan import Plan
+from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.quant import dequantize
 from tests.steps import NUM_BLOCKS, interleaved_steps
 from tests.tiny import (
     KINDS,
@@ -21,6 +25,7 @@ from tests.tiny import (
     with_config,
 )
 
+GEMMA3 = [kind for kind in KINDS if kind.startswith("gemma3")]
 TOLERANCE = 1e-4  # of the logits' standard deviation
 
 
@@ -77,9 +82,15 @@ def rejected(tiny: TinyModel, config: ModelConfig, weights: dict | None = None) 
     return error(tiny, trace_model(config), weights) > 100 * TOLERANCE
 
 
+def with_extras(config: ModelConfig, **changes: object) -> ModelConfig:
+    return with_config(config, extras=msgspec.structs.replace(config.extras, **changes))
+
+
 def test_mutant_without_rope(tiny: TinyModel) -> None:
     still = RopeConfig(theta=1.0, factors=(1e9,) * (tiny.config.head_dim // 2))
     assert rejected(tiny, with_config(tiny.config, rope=still))
+    if tiny.config.extras.window_rope is not None:
+        assert rejected(tiny, with_extras(tiny.config, window_rope=still))
 
 
 def test_mutant_with_another_theta(tiny: TinyModel) -> None:
@@ -101,6 +112,75 @@ def test_mutant_without_window_or_with_one_more() -> None:
     tiny = tiny_model("mistral")
     for window in (None, WINDOW - 1, WINDOW + 1):
         assert rejected(tiny, with_config(tiny.config, sliding_window=window))
+
+
+@pytest.mark.parametrize("kind", GEMMA3)
+def test_mutant_of_gemmas_windows_and_ropes(kind: str) -> None:
+    tiny = tiny_model(kind)
+    config, full = tiny.config, tiny.config.extras.full_layers
+    for window in (None, WINDOW - 1, WINDOW + 1):
+        # None would give all layers the other rope as well: a window past the text does not.
+        window = window or 10 * TEXT_LEN
+        assert rejected(tiny, with_config(config, sliding_window=window))
+    others = set(range(config.num_layers)) - set(full)
+    for layers in ((), tuple(range(config.num_layers)), tuple(others), full[:-1]):
+        assert rejected(tiny, with_extras(config, full_layers=layers))
+    local = config.extras.window_rope
+    assert local is not None
+    assert rejected(tiny, with_config(config, rope=local)), "the window's rope everywhere"
+    assert rejected(tiny, with_extras(config, window_rope=config.rope)), "and nowhere"
+    for theta in (local.theta * 1.5, local.theta / 1.5):
+        assert rejected(tiny, with_extras(config, window_rope=RopeConfig(theta)))
+    if kind == "gemma3":
+        assert rejected(tiny, with_config(config, rope=RopeConfig(config.rope.theta)))
+
+
+@pytest.mark.parametrize("kind", GEMMA3)
+@pytest.mark.parametrize(
+    "norm",
+    [
+        "input_layernorm", "post_attention_layernorm", "pre_feedforward_layernorm",
+        "post_feedforward_layernorm", "q_norm", "k_norm", "model.norm",
+    ],
+)  # fmt: skip
+def test_mutant_without_the_norms_offset(kind: str, norm: str) -> None:
+    tiny = tiny_model(kind)
+    bare = {n: w - 1 for n, w in tiny.weights.items() if norm in n}
+    assert len(bare) == (1 if norm == "model.norm" else tiny.config.num_layers)
+    assert rejected(tiny, tiny.config, tiny.weights | bare)
+
+
+def test_mutant_without_sandwich_norms() -> None:
+    """Another kind with the same names where they mean the same: no norm after attention."""
+    tiny = tiny_model("gemma3")
+    assert rejected(tiny, with_config(tiny.config, family="qwen3"))
+
+
+def test_mutant_with_other_scales() -> None:
+    for kind in GEMMA3:
+        tiny = tiny_model(kind)
+        scale = tiny.config.extras.embed_scale
+        assert scale**2 == pytest.approx(96) and not scale.is_integer()
+        for wrong in (1.0, scale * 1.02):
+            assert rejected(tiny, with_extras(tiny.config, embed_scale=wrong))
+    capped = tiny_model("gemma3_capped").config
+    assert capped.extras.attention_scale != pytest.approx(capped.head_dim**-0.5)
+    assert rejected(tiny_model("gemma3_capped"), with_extras(capped, attention_scale=None))
+
+
+@pytest.mark.parametrize("name", ["attention_softcap", "logit_softcap"])
+def test_mutant_without_a_soft_cap(name: str) -> None:
+    tiny = tiny_model("gemma3_capped")
+    cap = getattr(tiny.config.extras, name)
+    for wrong in (None, cap * 1.5):
+        assert rejected(tiny, with_extras(tiny.config, **{name: wrong}))
+
+
+def test_mutant_with_silu_for_gelu(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = tiny_model("gemma3")
+    assert not rejected(tiny, tiny.config)
+    monkeypatch.setitem(activation.ACTIVATIONS, "gelu_tanh", activation.silu)
+    assert rejected(tiny, tiny.config)
 
 
 @pytest.mark.parametrize("projection", ["q_proj", "k_proj", "v_proj"])
@@ -151,9 +231,9 @@ def test_mutant_with_another_eps(tiny: TinyModel) -> None:
 
 def test_unknown_family_is_named() -> None:
     config = with_config(tiny_model("llama").config, family="nonsense")
-    with pytest.raises(RequestError, match="nonsense.*llama, qwen2, qwen3"):
+    with pytest.raises(RequestError, match="nonsense.*gemma3, llama, qwen2, qwen3"):
         trace_model(config)
-    assert sorted(FAMILIES) == ["llama", "qwen2", "qwen3"]
+    assert sorted(FAMILIES) == ["gemma3", "llama", "qwen2", "qwen3"]
 
 
 def test_qwen2_needs_its_bias() -> None:
@@ -164,9 +244,13 @@ def test_qwen2_needs_its_bias() -> None:
 
 def test_tiny_models_save_what_they_load(tiny: TinyModel, tmp_path) -> None:
     tiny.save(tmp_path)
-    stored = load_file(tmp_path / "model.safetensors")
-    assert stored.keys() == tiny.weights.keys()
-    for name, array in stored.items():
-        np.testing.assert_array_equal(array, tiny.weights[name])
-    needed = {name for weight in trace_model(tiny.config).weights for name, _ in weight.parts}
-    assert needed == stored.keys()
+    with open_checkpoint(tmp_path) as stored:
+        assert stored.tensors.keys() == tiny.weights.keys()
+        for name, tensor in stored.tensors.items():
+            np.testing.assert_array_equal(dequantize(tensor), tiny.weights[name])
+        needed = {name for weight in trace_model(tiny.config).weights for name, _ in weight.parts}
+        assert needed == stored.tensors.keys()
+        assert stored.config.extras == tiny.config.extras
+        assert stored.config.sliding_window == tiny.config.sliding_window
+        if tiny.config.family == "gemma3":
+            assert load_file(tmp_path / "model.safetensors")["model.norm.weight"].mean() < 0.5

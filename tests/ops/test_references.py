@@ -44,6 +44,12 @@ def test_embed() -> None:
     )
 
 
+def test_embed_scaled() -> None:
+    ids, table = np.array([3, 0, 3, 36], np.int32), random(V, D)
+    want = F.embedding(torch.tensor(ids), torch.tensor(table)) * 5.5
+    close(run("embed", token_ids=ids, table=table, scale=5.5), want)
+
+
 def test_select_rows() -> None:
     inputs = step()
     rows = np.array([12, 0, 7], np.int32)
@@ -60,6 +66,13 @@ def test_rmsnorm() -> None:
     close(run("rmsnorm", x=x_TD, weight=weight, eps=1e-3), want)
     zeros = run("rmsnorm", x=np.zeros((1, D), np.float32), weight=weight, eps=1e-6)
     assert (zeros == 0).all()
+
+
+def test_rmsnorm_adds_the_residual_last() -> None:
+    x_TD, weight, residual = 3 * random(T, D), random(D), random(T, D, seed=4)
+    want = F.rms_norm(torch.tensor(x_TD), (D,), torch.tensor(weight), eps=1e-3)
+    got = run("rmsnorm", x=x_TD, weight=weight, eps=1e-3, residual=residual)
+    close(got, want + torch.tensor(residual))
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -85,16 +98,33 @@ def test_gate_up() -> None:
     close(run("gate_up", x=x_TD, weight=weight, activation="silu"), F.silu(gate) * up, 2e-4)
 
 
-def test_gate_up_of_huge_inputs_is_finite() -> None:
+def test_gate_up_with_gelu() -> None:
+    x_TD, weight = random(T, D), random(2 * F_DIM, D)
+    gate, up = (torch.tensor(x_TD) @ torch.tensor(weight).T).chunk(2, dim=1)
+    want = F.gelu(gate, approximate="tanh") * up
+    close(run("gate_up", x=x_TD, weight=weight, activation="gelu_tanh"), want, 2e-4)
+    assert (F.gelu(gate) * up - want).abs().max() > 1e-3  # the exact one would be seen
+
+
+@pytest.mark.parametrize("activation", ["silu", "gelu_tanh"])
+def test_gate_up_of_huge_inputs_is_finite(activation: str) -> None:
     x = np.array([[-1e30], [1e30], [-200.0]], np.float32)
     with np.errstate(over="ignore"):
-        got = run("gate_up", x=x, weight=np.array([[1], [0]], np.float32), activation="silu")
+        got = run("gate_up", x=x, weight=np.array([[1], [0]], np.float32), activation=activation)
     assert np.isfinite(got).all()
 
 
 def test_lm_head() -> None:
     x_RD, weight_VD = random(3, D), random(V, D)
     close(run("lm_head", x=x_RD, weight=weight_VD), torch.tensor(x_RD) @ torch.tensor(weight_VD).T)
+
+
+def test_lm_head_with_a_soft_cap() -> None:
+    x_RD, weight_VD = random(3, D), random(V, D)
+    logits_RV = torch.tensor(x_RD) @ torch.tensor(weight_VD).T
+    got = run("lm_head", x=x_RD, weight=weight_VD, softcap=4.0)
+    close(got, 4 * torch.tanh(logits_RV / 4))
+    assert np.abs(got).max() < 4 < logits_RV.abs().max()
 
 
 def torch_rope(x_TNH: torch.Tensor, positions: np.ndarray, inv_freq) -> torch.Tensor:
@@ -167,6 +197,24 @@ def test_attention(cache: str | None, window: int | None) -> None:
         want = F.scaled_dot_product_attention(*heads, attn_mask=seen, scale=0.3, enable_gqa=True)
         close(got[part], want.transpose(0, 1).reshape(length, n * h))
         start += length
+
+
+def test_attention_with_a_soft_cap() -> None:
+    n, k, h = 6, 2, 16
+    q, keys, v = random(T, n, h), random(T, k, h, seed=1), random(T, k, h, seed=2)
+    got = run(
+        "attention", Context(step=step()), q=q, k=keys, v=v, layer=0, scale=1.5, window=3,
+        causal=True, cache=None, softcap=2.0,
+    )  # fmt: skip
+    q_NTH, k_NTH, v_NTH = (
+        torch.tensor(a[:8]).repeat_interleave(n // a.shape[1], 1).transpose(0, 1)
+        for a in (q, keys, v)
+    )
+    scores = 2 * torch.tanh(q_NTH @ k_NTH.transpose(1, 2) * 1.5 / 2)
+    distance = torch.arange(8)[:, None] - torch.arange(8)
+    seen = (distance >= 0) & (distance < 3)
+    want = scores.masked_fill(~seen, -torch.inf).softmax(-1) @ v_NTH
+    close(got[:8], want.transpose(0, 1).reshape(8, n * h))
 
 
 def test_attention_of_an_encoder_sees_all() -> None:

@@ -13,10 +13,12 @@ from firefront.ops import OPS, Cost, Sizes
 def test_reference_takes_exactly_the_signature(kind: str) -> None:
     spec = OPS[kind]
     parameters = inspect.signature(spec.reference).parameters
-    declared = (*spec.input_names, *spec.weight_roles, *spec.attrs)
+    attrs = [name.rstrip("?") for name in spec.attrs]
+    declared = (*spec.input_names, *spec.weight_roles, *attrs)
     assert set(parameters) == {"ctx", *declared}
     optional = {n for n, p in parameters.items() if p.default is None}
-    assert optional == {n[:-1] for n in spec.inputs + spec.weights if n.endswith("?")}
+    names = (*spec.inputs, *spec.weights, *spec.attrs)
+    assert optional == {n[:-1] for n in names if n.endswith("?")}
 
 
 def test_budget_and_names() -> None:
@@ -82,6 +84,9 @@ def test_qkv_refuses(wrong) -> None:
         ("gate_up", {"x": ("T", 8)}, {"weight": (5, 8)}, {"activation": "silu"}),
         ("gate_up", {"x": ("T", 8)}, {"weight": (4, 8)}, {"activation": "relu"}),
         ("rmsnorm", {"x": ("T", 8)}, {"weight": (4,)}, {"eps": 1.0}),
+        ("rmsnorm", {"x": ("T", 8), "residual": ("T", 4)}, {"weight": (8,)}, {"eps": 1.0}),
+        ("lm_head", {"x": ("R", 8)}, {"weight": (4, 8)}, {"softcap": 0.0}),
+        ("embed", {"token_ids": ("T",)}, {"table": (8, 4)}, {"scale": -1.0}),
         ("embed", {"token_ids": ("T",)}, {"table": (8,)}, {}),
         ("select_rows", {"x": ("R", 8)}, {}, {}),
     ],
@@ -96,6 +101,7 @@ def test_shapes_that_do_not_fit(kind, inputs, weights, attrs) -> None:
     [
         {"cache": "disk"},
         {"window": 0},
+        {"softcap": -1.0},
         {"causal": False, "cache": "paged"},
         {"causal": False, "window": 4},
     ],

@@ -140,9 +140,9 @@ def _embed(b: Builder) -> Value:
             "unknown argument 'bias'",
         ),
         (
-            lambda b: b.rmsnorm(_embed(b), _embed(b), weight=_weight(b), eps=1e-5),
+            lambda b: b.rmsnorm(_embed(b), None, _embed(b), weight=_weight(b), eps=1e-5),
             ValueError,
-            "takes 1 inputs, got 2",
+            "takes 2 inputs, got 3",
         ),
         (
             lambda b: b.rmsnorm(_embed(b), x=_embed(b), weight=_weight(b), eps=1e-5),

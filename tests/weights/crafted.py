@@ -235,7 +235,7 @@ def hf_folder(folder: Path, family: str = "llama", **changes: Any) -> Path:
     for name, shape in Tiny().shapes("llama" if family == "mistral" else family).items():
         body = rng.normal(size=shape).astype(np.float32).tobytes()
         offsets = [len(data), len(data) + len(body)]
-        key = hf_name(name)
+        key = hf_name(name, family)
         assert key is not None
         header[key] = {"dtype": "F32", "shape": list(shape), "data_offsets": offsets}
         data += body

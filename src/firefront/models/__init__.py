@@ -7,10 +7,15 @@ from types import ModuleType
 
 from firefront.core.errors import RequestError
 from firefront.core.model_config import ModelConfig
-from firefront.models import llama, qwen2, qwen3
+from firefront.models import gemma3, llama, qwen2, qwen3
 from firefront.plan import Plan, trace
 
-FAMILIES: dict[str, ModuleType] = {"llama": llama, "qwen2": qwen2, "qwen3": qwen3}
+FAMILIES: dict[str, ModuleType] = {
+    "llama": llama,
+    "qwen2": qwen2,
+    "qwen3": qwen3,
+    "gemma3": gemma3,
+}
 
 
 def trace_model(config: ModelConfig) -> Plan:

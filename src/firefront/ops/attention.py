@@ -1,6 +1,7 @@
 """`attention`: softmax(q k^T * scale) v over a paged cache, or inside each packed sequence.
 
-With a window a query sees itself and the window - 1 tokens before it.
+With a window a query sees itself and the window - 1 tokens before it. A soft cap bounds the scores
+(times scale) before they are masked.
 Legend: T tokens, N query heads, K kv heads, G = N / K query heads of one kv head, H head dim,
 L keys, q new tokens of one sequence.
 """
@@ -10,8 +11,19 @@ import math
 import numpy as np
 
 from firefront.core.step import BLOCK_SIZE
+from firefront.ops.activation import soft_cap
 from firefront.ops.context import Context, round_bf16
-from firefront.ops.spec import F32, Attrs, Cost, CostQuery, OpSpec, Shape, Shapes, expect
+from firefront.ops.spec import (
+    F32,
+    Attrs,
+    Cost,
+    CostQuery,
+    OpSpec,
+    Shape,
+    Shapes,
+    expect,
+    expect_cap,
+)
 
 
 def _shapes(inputs: Shapes, weights: Shapes, attrs: Attrs) -> tuple[Shape, ...]:
@@ -24,6 +36,7 @@ def _shapes(inputs: Shapes, weights: Shapes, attrs: Attrs) -> tuple[Shape, ...]:
     expect(attrs["cache"] in (None, "paged"), f"attention: unknown cache {attrs['cache']!r}")
     window = attrs["window"]
     expect(window is None or window > 0, f"attention: window={window} must be positive or None")
+    expect_cap("attention", attrs.get("softcap"))
     expect(
         attrs["causal"] or (attrs["cache"] is None and window is None),
         "attention: causal=False takes neither a cache nor a window",
@@ -41,7 +54,8 @@ def _cost(query: CostQuery) -> Cost:
     if query.attrs["cache"] is not None:
         tokens = sizes.of("T") + sizes.keys_read(window)
         kv_bytes = 2 * heads * h * tokens * query.kv_element_bytes
-    return query.cost(flops=pairs * n * (4 * h + 5), kv_bytes=kv_bytes)
+    capped = 3 * ("softcap" in query.attrs)
+    return query.cost(flops=pairs * n * (4 * h + 5 + capped), kv_bytes=kv_bytes)
 
 
 def attend(
@@ -51,6 +65,7 @@ def attend(
     scale: float,
     window: int | None,
     causal: bool,
+    softcap: float | None = None,
     bf16: bool = False,
 ) -> F32:
     """One sequence, whose new tokens are the last q of its L: (q, N * H).
@@ -64,6 +79,7 @@ def attend(
         q_qNH, scale = round_bf16(q_qNH * np.float32(scale / math.log(2))), math.log(2)
     q_qKGH = q_qNH.reshape(num_new, num_kv_heads, num_heads // num_kv_heads, head_dim)
     scores = np.einsum("qkgh,lkh->kgql", q_qKGH, k_LKH, optimize=True) * np.float32(scale)
+    scores = soft_cap(scores, softcap)
     if causal:
         ahead = np.arange(num_keys) - (num_keys - num_new + np.arange(num_new))[:, None]
         hidden = ahead > 0
@@ -89,6 +105,7 @@ def attention(
     window: int | None,
     causal: bool,
     cache: str | None,
+    softcap: float | None = None,
 ) -> F32:
     """q_TNH, k_TKH, v_TKH -> x_T(NH). With a cache: store k and v at the step's slots, then attend
     to the first seq_lens[s] tokens of block_tables[s]."""
@@ -108,7 +125,7 @@ def attention(
             slots = step.block_tables[seq, index // BLOCK_SIZE] * BLOCK_SIZE + index % BLOCK_SIZE
             keys, values = ctx.cache.k_LPKH[layer, slots], ctx.cache.v_LPKH[layer, slots]
         bf16 = cache is not None and ctx.cache is not None and ctx.cache.bf16
-        out[new] = attend(q[new], keys, values, scale, window, causal, bf16)
+        out[new] = attend(q[new], keys, values, scale, window, causal, softcap, bf16)
     return out
 
 
@@ -122,6 +139,7 @@ ATTENTION = OpSpec(
         "window": (int, type(None)),
         "causal": (bool,),
         "cache": (str, type(None)),
+        "softcap?": (float,),
     },
     step_inputs=("slot_mapping", "cu_seqlens", "seq_lens", "block_tables"),
     shapes=_shapes,

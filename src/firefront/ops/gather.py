@@ -13,6 +13,8 @@ from firefront.ops.spec import F32, Attrs, Cost, CostQuery, OpSpec, Shape, Shape
 def _embed_shapes(inputs: Shapes, weights: Shapes, attrs: Attrs) -> tuple[Shape, ...]:
     expect(len(inputs["token_ids"]) == 1, "embed: token_ids must be (T,)")
     expect(len(weights["table"]) == 2, f"embed: table must be (V, D), got {weights['table']}")
+    scale = attrs.get("scale")
+    expect(scale is None or scale > 0, f"embed: scale={scale} must be positive")
     return ((inputs["token_ids"][0], weights["table"][1]),)
 
 
@@ -23,9 +25,12 @@ def _embed_cost(query: CostQuery) -> Cost:
     return Cost(0, rows * row_bytes, query.activation_bytes)
 
 
-def embed(ctx: Context, token_ids: NDArray[np.int32], table: F32) -> F32:
-    """x_TD = table_VD[token_ids_T]."""
-    return table[token_ids]
+def embed(
+    ctx: Context, token_ids: NDArray[np.int32], table: F32, scale: float | None = None
+) -> F32:
+    """x_TD = table_VD[token_ids_T], times the scale if there is one."""
+    x_TD = table[token_ids]
+    return x_TD if scale is None else x_TD * np.float32(scale)
 
 
 def _select_shapes(inputs: Shapes, weights: Shapes, attrs: Attrs) -> tuple[Shape, ...]:
@@ -49,6 +54,7 @@ EMBED = OpSpec(
     inputs=("token_ids",),
     outputs=("x",),
     weights=("table",),
+    attrs={"scale?": (float,)},
     shapes=_embed_shapes,
     cost=_embed_cost,
     reference=embed,

@@ -1,11 +1,12 @@
 """Ops around one matrix product: `linear`, `gate_up` and `lm_head`.
 
-Epilogue, one fixed order: dequantise, bias, adapter delta, then activation or residual.
+Epilogue, one fixed order: dequantise, bias, adapter delta, then activation, residual or soft cap.
 Legend: T tokens, R logit rows, D input dim, N output dim, F ffn, V vocabulary.
 """
 
 import numpy as np
 
+from firefront.ops.activation import ACTIVATIONS, soft_cap
 from firefront.ops.context import Context
 from firefront.ops.spec import (
     F32,
@@ -16,6 +17,7 @@ from firefront.ops.spec import (
     Shape,
     Shapes,
     expect,
+    expect_cap,
     expect_matrix,
     expect_vector,
 )
@@ -49,7 +51,8 @@ def _gate_up_shapes(inputs: Shapes, weights: Shapes, attrs: Attrs) -> tuple[Shap
     expect_matrix("gate_up", x, weight)
     rows = weight[0]
     expect(isinstance(rows, int) and rows % 2 == 0, f"gate_up: weight {weight} must be (2F, D)")
-    expect(attrs["activation"] == "silu", f"gate_up: unknown activation {attrs['activation']!r}")
+    activation = attrs["activation"]
+    expect(activation in ACTIVATIONS, f"gate_up: unknown activation {activation!r}")
     assert isinstance(rows, int)
     return ((x[0], rows // 2),)
 
@@ -58,19 +61,15 @@ def _gate_up_cost(query: CostQuery) -> Cost:
     return query.cost(query.matmul_flops() + 5 * query.sizes.count(query.outputs[0]))
 
 
-def silu(x: F32) -> F32:
-    """x * sigmoid(x), without overflow for large negative x."""
-    return np.asarray(x / (1 + np.exp(-np.maximum(x, np.float32(-88)))), np.float32)
-
-
 def gate_up(ctx: Context, x: F32, weight: F32, activation: str) -> F32:
-    """silu(x_TD @ gate_FD.T) * (x_TD @ up_FD.T); the weight's rows are gate's, then up's."""
+    """act(x_TD @ gate_FD.T) * (x_TD @ up_FD.T); the weight's rows are gate's, then up's."""
     gate_TF, up_TF = np.split(ctx.project(x, weight), 2, axis=1)
-    return silu(gate_TF) * up_TF
+    return ACTIVATIONS[activation](gate_TF) * up_TF
 
 
 def _lm_head_shapes(inputs: Shapes, weights: Shapes, attrs: Attrs) -> tuple[Shape, ...]:
     expect_matrix("lm_head", inputs["x"], weights["weight"])
+    expect_cap("lm_head", attrs.get("softcap"))
     return ((inputs["x"][0], weights["weight"][0]),)
 
 
@@ -80,9 +79,9 @@ def _lm_head_cost(query: CostQuery) -> Cost:
     return Cost(query.matmul_flops(), sum(query.weight_bytes.values()), rows_bytes)
 
 
-def lm_head(ctx: Context, x: F32, weight: F32) -> F32:
-    """logits_RV = x_RD @ weight_VD.T + delta."""
-    return ctx.project(x, weight)
+def lm_head(ctx: Context, x: F32, weight: F32, softcap: float | None = None) -> F32:
+    """logits_RV = x_RD @ weight_VD.T + delta, bounded by the cap if there is one."""
+    return soft_cap(ctx.project(x, weight), softcap)
 
 
 LINEAR = OpSpec(
@@ -112,6 +111,7 @@ LM_HEAD = OpSpec(
     inputs=("x",),
     outputs=("logits",),
     weights=("weight",),
+    attrs={"softcap?": (float,)},
     shapes=_lm_head_shapes,
     cost=_lm_head_cost,
     reference=lm_head,

@@ -128,7 +128,8 @@ class CostQuery:
 
 @dataclass(frozen=True)
 class OpSpec:
-    """One op of the vocabulary. Names of inputs and weight roles end in "?" where optional.
+    """One op of the vocabulary. Names of inputs, weight roles and attributes end in "?" where
+    optional.
 
     `shapes(inputs, weights, attrs)` returns the output shapes or raises ValueError.
     `reference(ctx, **inputs, **weights, **attrs)` computes it in numpy, one array or a tuple.
@@ -154,6 +155,10 @@ class OpSpec:
         return tuple(name.rstrip("?") for name in self.inputs)
 
     @property
+    def optional_attrs(self) -> tuple[str, ...]:
+        return tuple(name[:-1] for name in self.attrs if name[-1] == "?")
+
+    @property
     def weight_roles(self) -> tuple[str, ...]:
         return tuple(role.rstrip("?") for role in self.weights)
 
@@ -168,12 +173,14 @@ class OpSpec:
             known = [name.rstrip("?") for name in declared]
             if unknown := [name for name in given if name not in known]:
                 raise ValueError(f"{self.kind}: unknown {what} {unknown[0]!r}, takes {known}")
-        if unknown := [name for name in attrs if name not in self.attrs]:
-            raise ValueError(
-                f"{self.kind}: unknown attribute {unknown[0]!r}, takes {sorted(self.attrs)}"
-            )
-        for name, types in self.attrs.items():
+        if unknown := [name for name in attrs if not {name, f"{name}?"} & self.attrs.keys()]:
+            known = sorted(name.rstrip("?") for name in self.attrs)
+            raise ValueError(f"{self.kind}: unknown attribute {unknown[0]!r}, takes {known}")
+        for attr, types in self.attrs.items():
+            name = attr.rstrip("?")
             if name not in attrs:
+                if attr[-1] == "?":
+                    continue
                 raise ValueError(f"{self.kind}: attribute {name!r} is missing")
             if type(attrs[name]) not in types:
                 wanted = " or ".join(t.__name__ for t in types)
@@ -201,3 +208,8 @@ def expect_vector(kind: str, role: str, vector: Shape | None, length: Dim) -> No
         vector is None or vector == (length,),
         f"{kind}: {role} must be ({length},), got {vector}",
     )
+
+
+def expect_cap(kind: str, cap: float | None) -> None:
+    """An optional soft cap."""
+    expect(cap is None or cap > 0, f"{kind}: softcap={cap} must be positive")

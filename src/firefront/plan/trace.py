@@ -126,7 +126,7 @@ def _sort_arguments(
     given: dict[str, Any] = dict(zip(spec.input_names, args, strict=False))
     if twice := given.keys() & named.keys():
         raise ValueError(f"{spec.kind}: input {twice.pop()!r} is given twice")
-    optional = spec.input_names + spec.weight_roles
+    optional = spec.input_names + spec.weight_roles + spec.optional_attrs
     given = {n: v for n, v in (given | dict(named)).items() if v is not None or n not in optional}
     inputs = {name: given.pop(name) for name in spec.input_names if name in given}
     weights = {name: given.pop(name) for name in spec.weight_roles if name in given}

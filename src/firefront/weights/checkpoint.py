@@ -95,7 +95,7 @@ def _open_gguf(path: Path) -> Checkpoint:
         for stored_name, tensor in file.tensors.items():
             if stored_name == ROPE_FACTORS:
                 continue  # already in config.rope
-            if (name := hf_name(stored_name)) is None:
+            if (name := hf_name(stored_name, config.family)) is None:
                 raise ModelFileError(
                     path, stored_name, f"no {config.family} model has such a tensor"
                 )
@@ -140,12 +140,24 @@ def _open_folder(folder: Path) -> Checkpoint:
         if settings.get("quantization_config") is not None:
             join_scales(tensors)
         _drop_tied_copy(tensors, settings.get("tie_word_embeddings") is True)
-        config = config_from_hf(config_path, settings, has_lm_head=LM_HEAD in tensors)
+        embed_dtype = tensors[EMBED].dtype if EMBED in tensors else "F32"
+        config = config_from_hf(
+            config_path, settings, has_lm_head=LM_HEAD in tensors, embed_dtype=embed_dtype
+        )
         check_tensors(folder, config, tensors)
+        if config.family == "gemma3":
+            _restore_norms(tensors)
     except BaseException:
         close()
         raise
     return Checkpoint(folder, "hf", config, tensors, settings, close)
+
+
+def _restore_norms(tensors: dict[str, Tensor]) -> None:
+    """Mark Gemma's norms as stored without the 1 that belongs to them; GGUF stores them whole."""
+    for name, tensor in tensors.items():
+        if name.endswith("norm.weight"):
+            tensors[name] = replace(tensor, shift=1.0)
 
 
 def _drop_tied_copy(tensors: dict[str, Tensor], tied: bool) -> None:

@@ -8,8 +8,11 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from firefront.core.errors import ModelFileError
 from firefront.core.model_config import ModelConfig
+from firefront.ops.context import round_bf16
 
 MAX_VOCAB = 1 << 22
 MAX_DIM = 1 << 20
@@ -19,6 +22,7 @@ MAX_HEAD_DIM = 1 << 10
 MAX_LEN = 1 << 27
 MAX_THETA = 1e15
 MAX_ROPE_FACTOR = 1e9
+MAX_SOFTCAP = 1e6
 
 _REQUIRED = object()
 
@@ -79,6 +83,19 @@ class Fields:
                 raise self.refuse(name, "missing")
             return default
         return value
+
+
+def gemma_embed_scale(hidden_dim: int, dtype: str) -> float:
+    """sqrt(hidden_dim) as Gemma has it in a model of `dtype` (F32, F16 or BF16): rounded to it."""
+    scale = np.float32(hidden_dim**0.5)
+    if dtype == "BF16":
+        return float(round_bf16(scale))
+    return float(np.float16(scale) if dtype == "F16" else scale)
+
+
+def full_layers(period: int, num_layers: int) -> tuple[int, ...]:
+    """The layers without a sliding window where every `period`-th has none."""
+    return tuple(range(period - 1, num_layers, period))
 
 
 def check_config(file: object, config: ModelConfig) -> ModelConfig:

@@ -1,7 +1,7 @@
 """GGUF metadata to ModelConfig.
 
-Owns the meaning of the `llama.*`, `qwen2.*` and `qwen3.*` keys. Knows neither names nor bytes of
-tensors beyond what it must look at (which are there, the rope factors).
+Owns the meaning of the `llama.*`, `qwen2.*`, `qwen3.*` and `gemma3.*` keys. Knows neither names nor
+bytes of tensors beyond what it must look at (which are there, the rope factors).
 Invariant: a key that would change the model's answers is understood or refused.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from firefront.core.errors import ModelFileError
-from firefront.core.model_config import ModelConfig, RopeConfig
+from firefront.core.model_config import Extras, ModelConfig, RopeConfig
 from firefront.weights.config_fields import (
     MAX_DIM,
     MAX_HEAD_DIM,
@@ -17,15 +17,18 @@ from firefront.weights.config_fields import (
     MAX_LAYERS,
     MAX_LEN,
     MAX_ROPE_FACTOR,
+    MAX_SOFTCAP,
     MAX_THETA,
     MAX_VOCAB,
     Fields,
     check_config,
+    full_layers,
+    gemma_embed_scale,
 )
 from firefront.weights.quant import dequantize
 from firefront.weights.tensor import FLOATS, Tensor
 
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
+ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3")
 ROPE_FACTORS = "rope_freqs.weight"
 
 # Keys of other models' arithmetic, with the values that leave ours as it is.
@@ -47,6 +50,18 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 
 
+# Those of them that Gemma 3 has.
+_GEMMA3 = frozenset(
+    {
+        "attn_logit_softcapping",
+        "final_logit_softcapping",
+        "attention.scale",
+        "attention.sliding_window_pattern",
+    }
+)
+GEMMA3_27B_LAYERS = 62
+
+
 def config_from_gguf(
     file: object, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> ModelConfig:
@@ -64,6 +79,8 @@ def config_from_gguf(
         )
     fields = Fields(file, metadata, family + ".")
     for name, neutral in _NEUTRAL.items():
+        if family == "gemma3" and name in _GEMMA3:
+            continue
         if (value := fields.get(name)) is not None and value not in neutral:
             raise fields.refuse(name, f"{str(value)[:60]} is not supported for {family} models")
 
@@ -89,11 +106,49 @@ def config_from_gguf(
             norm_eps=fields.number("attention.layer_norm_rms_epsilon", 0.1),
             rope=_rope(fields, tensors.get(ROPE_FACTORS), head_dim),
             max_model_len=fields.integer("context_length", MAX_LEN),
-            qkv_bias=family == "qwen2" or "blk.0.attn_q.bias" in tensors,
+            qkv_bias=family == "qwen2"
+            or (family != "gemma3" and "blk.0.attn_q.bias" in tensors),
             tie_embeddings="output.weight" not in tensors,
             sliding_window=fields.integer("attention.sliding_window", MAX_LEN, 0, low=0) or None,
+            extras=_gemma3_extras(fields, tensors) if family == "gemma3" else Extras(),
         ),
     )
+
+
+def _gemma3_extras(fields: Fields, tensors: Mapping[str, Tensor]) -> Extras:
+    """What llama.cpp takes for granted where keys are silent: every sixth layer without a window,
+    and a scale of its own for the 27B model, which has 62 layers."""
+    num_layers = fields.integer("block_count", MAX_LAYERS)
+    hidden_dim = fields.integer("embedding_length", MAX_DIM)
+    scale = _unless_zero(fields, "attention.scale")
+    if scale is None and num_layers == GEMMA3_27B_LAYERS:
+        scale = (hidden_dim // fields.integer("attention.head_count", MAX_HEADS)) ** -0.5
+    return Extras(
+        full_layers=_full_layers(fields, num_layers),
+        window_rope=RopeConfig(fields.number("rope.freq_base_swa", MAX_THETA, 1e4, low=1.0)),
+        embed_scale=gemma_embed_scale(
+            hidden_dim, "F32" if tensors["token_embd.weight"].dtype == "F32" else "BF16"
+        ),
+        attention_scale=scale,
+        attention_softcap=_unless_zero(fields, "attn_logit_softcapping"),
+        logit_softcap=_unless_zero(fields, "final_logit_softcapping"),
+    )
+
+
+def _unless_zero(fields: Fields, name: str) -> float | None:
+    """A positive number; None where the key is missing or 0."""
+    return fields.number(name, MAX_SOFTCAP) if fields.get(name) else None
+
+
+def _full_layers(fields: Fields, num_layers: int) -> tuple[int, ...]:
+    """From a period, or from a flag a layer that says whether it has the window."""
+    name = "attention.sliding_window_pattern"
+    flags = fields.get(name)
+    if not isinstance(flags, list):
+        return full_layers(fields.integer(name, MAX_LAYERS, 6), num_layers)
+    if len(flags) != num_layers or not all(type(flag) is bool for flag in flags):
+        raise fields.refuse(name, f"expected {num_layers} flags")
+    return tuple(layer for layer, windowed in enumerate(flags) if not windowed)
 
 
 def _vocab_size(fields: Fields, tensors: Mapping[str, Tensor]) -> int:

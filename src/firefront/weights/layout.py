@@ -37,14 +37,23 @@ _GGUF_LAYER = {
 }
 
 
-def hf_name(gguf_name: str) -> str | None:
+# A norm on each side of attention and MLP: what GGUF calls ffn_norm comes before the MLP.
+_GGUF_SANDWICH = _GGUF_LAYER | {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+}
+
+
+def hf_name(gguf_name: str, family: str) -> str | None:
     """The Hugging Face name of a GGUF tensor; None if it is not one of ours."""
     if gguf_name in _GGUF_TOP:
         return _GGUF_TOP[gguf_name]
+    parts = _GGUF_SANDWICH if family == "gemma3" else _GGUF_LAYER
     match gguf_name.split("."):
-        case ["blk", layer, part, ("weight" | "bias") as role] if part in _GGUF_LAYER:
+        case ["blk", layer, part, ("weight" | "bias") as role] if part in parts:
             if layer.isascii() and layer.isdigit() and str(int(layer[:9])) == layer:
-                return f"model.layers.{layer}.{_GGUF_LAYER[part]}.{role}"
+                return f"model.layers.{layer}.{parts[part]}.{role}"
     return None
 
 
@@ -73,7 +82,10 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     if config.qkv_bias:
         layer["self_attn.q_proj.bias"] = (q_rows,)
         layer["self_attn.k_proj.bias"] = layer["self_attn.v_proj.bias"] = (kv_rows,)
-    if config.family == "qwen3":
+    if config.family == "gemma3":
+        layer["pre_feedforward_layernorm.weight"] = (hidden,)
+        layer["post_feedforward_layernorm.weight"] = (hidden,)
+    if config.family in ("qwen3", "gemma3"):
         layer["self_attn.q_norm.weight"] = layer["self_attn.k_norm.weight"] = (config.head_dim,)
     for idx in range(config.num_layers):
         shapes.update({f"model.layers.{idx}.{name}": shape for name, shape in layer.items()})

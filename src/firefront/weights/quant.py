@@ -45,6 +45,8 @@ def dequantize_rows(tensor: Tensor, row_ids: NDArray[np.integer]) -> Floats:
         out[begin : begin + step] = _decode(rows[chunk], tensor.dtype)
         if tensor.scales is not None:
             out[begin : begin + step] *= tensor.scales[chunk, None]
+    if tensor.shift:
+        out += np.float32(tensor.shift)
     return out.reshape(row_ids.size, *tensor.shape[1:])
 
 

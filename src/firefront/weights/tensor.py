@@ -46,7 +46,8 @@ class Tensor:
 
     `data` is a read-only view of uint8 into the mapped file, no copy; `offset` is its first byte in
     `file`. `row_order` is None, or int32[shape[0]]: true row i is stored row row_order[i]. `scales`
-    is float32[shape[0]] for I8, one a stored row, and None for every other dtype.
+    is float32[shape[0]] for I8, one a stored row, and None for every other dtype. `shift` is added
+    to every value once decoded; vectors only.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Tensor:
     offset: int
     row_order: NDArray[np.int32] | None = None
     scales: NDArray[np.float32] | None = None
+    shift: float = 0.0
 
     @property
     def num_bytes(self) -> int:

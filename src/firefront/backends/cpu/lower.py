@@ -19,6 +19,7 @@ from firefront.weights.checkpoint import Checkpoint, Tensor
 from firefront.weights.quant import dequantize
 
 MATRIX_ROLE = {"embed": "table"}  # every other op calls its matrix "weight"
+NATIVE_KIND = {"rmsnorm": "add_norm"}  # one that is left has a residual
 PAGE_BYTES = mmap.PAGESIZE
 
 
@@ -54,8 +55,8 @@ def lower(
     producer = {value.id: op for op in plan.ops for value in op.outputs}
     op_index: dict[str, int] = {}
     for op in plan.ops:
-        if op.kind in ("rmsnorm", "select_rows"):
-            continue  # folded into their readers below
+        if _is_folded(op):
+            continue
         attrs = _attributes(op, plan, executor, checkpoint)
         source = op.inputs[0]
         if op.kind != "embed":
@@ -68,15 +69,20 @@ def lower(
             attrs["out"] = arena.offsets[op.outputs[0].id]
         if (residual := op.input("residual")) is not None:
             attrs["residual"] = arena.offsets[residual.id]
-        if op.kind != "attention":
+        if op.kind not in ("attention", "rmsnorm"):
             parts = op.weights[MATRIX_ROLE.get(op.kind, "weight")].parts
             attrs["matrices"] = [matrix_ids[name] for name, _ in parts]
         op_index[op.scope] = len(op_index)
         try:
-            executor.add_op(op.kind, attrs)
+            executor.add_op(NATIVE_KIND.get(op.kind, op.kind), attrs)
         except ValueError as error:
             raise RequestError(f"model: the CPU executor cannot run {op}: {error}") from None
     return Lowered(arena.total_bytes, op_index)
+
+
+def _is_folded(op: Op) -> bool:
+    """A row selection, and a norm that adds nothing: their readers do them, below."""
+    return op.kind == "select_rows" or (op.kind == "rmsnorm" and op.input("residual") is None)
 
 
 def _fold(
@@ -84,16 +90,14 @@ def _fold(
 ) -> tuple[Value, Op | None]:
     """Follow the input back through a row selection (head only) and a norm read by `op` alone."""
     norm = None
-    while (made_by := producer.get(source.id)) is not None:
-        readers = [other for other in plan.ops if source in other.inputs]
-        if made_by.kind == "rmsnorm" and norm is None and op.kind != "attention":
-            if len(readers) != 1:
-                raise ValueError(f"{made_by}: the executor needs a norm to have one reader")
+    while (made_by := producer.get(source.id)) is not None and _is_folded(made_by):
+        if made_by.kind == "rmsnorm":
+            readers = [other for other in plan.ops if source in other.inputs]
+            if norm is not None or len(readers) != 1 or "weight" not in op.weights:
+                raise ValueError(f"{made_by}: the executor needs a norm to have one linear reader")
             norm = made_by
-        elif made_by.kind == "select_rows" and op.kind == "lm_head":
-            pass
-        else:
-            break
+        elif op.kind != "lm_head":
+            raise ValueError(f"{made_by}: the executor selects rows in the head only")
         source = made_by.inputs[0]
     return source, norm
 
@@ -112,11 +116,17 @@ def _attributes(op: Op, plan: Plan, executor: Any, checkpoint: Checkpoint) -> di
         attrs["layer"] = next(
             int(reader.attrs["layer"]) for reader in plan.ops if op.outputs[1] in reader.inputs
         )
+    if op.kind == "rmsnorm":
+        attrs["norm"] = _add_vector(executor, checkpoint, op.weights["weight"].parts)
+        attrs["norm_eps"] = op.attrs["eps"]
+    if op.kind == "gate_up":
+        attrs["gelu"] = int(op.attrs["activation"] == "gelu_tanh")
+    attrs |= {name: op.attrs[name] for name in ("scale", "softcap") if name in op.attrs}
     if op.kind == "attention":
         q, k = op.inputs[0], op.inputs[1]
         attrs["num_q_heads"], attrs["head_dim"] = q.shape[1], q.shape[2]
         attrs["num_kv_heads"] = k.shape[1]
-        attrs["layer"], attrs["scale"] = op.attrs["layer"], op.attrs["scale"]
+        attrs["layer"] = op.attrs["layer"]
         attrs["window"] = op.attrs["window"] or 0
         if not op.attrs["causal"] or op.attrs["cache"] is None:
             raise ValueError(f"{op}: the C++ executor attends causally through the paged cache")
