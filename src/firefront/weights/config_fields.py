@@ -87,10 +87,12 @@ class Fields:
 
 def gemma_embed_scale(hidden_dim: int, dtype: str) -> float:
     """sqrt(hidden_dim) as Gemma has it in a model of `dtype` (F32, F16 or BF16): rounded to it."""
-    scale = np.float32(hidden_dim**0.5)
+    scale = np.array([hidden_dim**0.5], np.float32)
     if dtype == "BF16":
-        return float(round_bf16(scale))
-    return float(np.float16(scale) if dtype == "F16" else scale)
+        scale = round_bf16(scale)
+    elif dtype == "F16":
+        scale = scale.astype(np.float16)
+    return float(scale[0])
 
 
 def full_layers(period: int, num_layers: int) -> tuple[int, ...]:

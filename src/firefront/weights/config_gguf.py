@@ -110,19 +110,20 @@ def config_from_gguf(
             or (family != "gemma3" and "blk.0.attn_q.bias" in tensors),
             tie_embeddings="output.weight" not in tensors,
             sliding_window=fields.integer("attention.sliding_window", MAX_LEN, 0, low=0) or None,
-            extras=_gemma3_extras(fields, tensors) if family == "gemma3" else Extras(),
+            extras=_gemma3_extras(fields, tensors, head_dim) if family == "gemma3" else Extras(),
         ),
     )
 
 
-def _gemma3_extras(fields: Fields, tensors: Mapping[str, Tensor]) -> Extras:
+def _gemma3_extras(fields: Fields, tensors: Mapping[str, Tensor], head_dim: int) -> Extras:
     """What llama.cpp takes for granted where keys are silent: every sixth layer without a window,
     and a scale of its own for the 27B model, which has 62 layers."""
     num_layers = fields.integer("block_count", MAX_LAYERS)
     hidden_dim = fields.integer("embedding_length", MAX_DIM)
     scale = _unless_zero(fields, "attention.scale")
-    if scale is None and num_layers == GEMMA3_27B_LAYERS:
-        scale = (hidden_dim // fields.integer("attention.head_count", MAX_HEADS)) ** -0.5
+    if scale is None:
+        per_head = hidden_dim // fields.integer("attention.head_count", MAX_HEADS)
+        scale = (per_head if num_layers == GEMMA3_27B_LAYERS else head_dim) ** -0.5
     return Extras(
         full_layers=_full_layers(fields, num_layers),
         window_rope=RopeConfig(fields.number("rope.freq_base_swa", MAX_THETA, 1e4, low=1.0)),
