@@ -99,17 +99,18 @@ def vocabulary_from_gguf(values: Mapping[str, Any], source: str) -> Vocabulary:
         raise meta.error("model", f"{model!r} is not supported; known: gpt2, llama")
 
     added = _added_tokens(tokens, types, byte_level=model == "gpt2")
-    _register(backend, added, normalized_marks=model == "llama" and not strips_space)
+    _register(backend, added, normalized_spaces=model == "llama" and not strips_space)
     bos_id = meta.token_id("bos_token_id", len(tokens))
     eos_id = meta.token_id("eos_token_id", len(tokens))
     listed = {meta.token_id(key, len(tokens)) for key in _END_KEYS} - {None}
-    added_ids = {token.id for token in added}
+    # Markup is spelled as it is, but SentencePiece's own tokens for runs of spaces are not.
+    plain_ids = {token.id for token in added if token.control or model == "gpt2"}
     return Vocabulary(
         source=source,
         backend=backend,
         continuation=backend,
         token_bytes=[
-            (plain_bytes if i in added_ids else spell)(token) for i, token in enumerate(tokens)
+            (plain_bytes if i in plain_ids else spell)(token) for i, token in enumerate(tokens)
         ],
         added=added,
         bos_id=bos_id,
@@ -218,14 +219,17 @@ def _added_tokens(
     return tuple(added)
 
 
-def _register(backend: Backend, added: tuple[AddedToken, ...], *, normalized_marks: bool) -> None:
+def _register(backend: Backend, added: tuple[AddedToken, ...], *, normalized_spaces: bool) -> None:
+    """`normalized_spaces`: a token with spaces or SentencePiece's marks is found where a text has
+    either."""
     for control in (True, False):
         backend.add_tokens(
             [
                 BackendToken(
                     token.text,
                     special=control,
-                    normalized=normalized_marks and SPACE_MARK in token.text,
+                    normalized=normalized_spaces
+                    and not {" ", SPACE_MARK}.isdisjoint(token.text),
                 )
                 for token in added
                 if token.control == control

@@ -167,8 +167,9 @@ def _token_bytes(backend: Backend, added: tuple[AddedToken, ...], spell: Any) ->
     table = [b""] * (max(vocab.values(), default=-1) + 1)
     for token, token_id in vocab.items():
         table[token_id] = spell(token)
-    for entry in added:
-        table[entry.id] = plain_bytes(entry.text)
+    for entry in added:  # SentencePiece's decoder takes those that are text like all others
+        spell_added = sentencepiece_bytes if spell is sentencepiece_bytes else plain_bytes
+        table[entry.id] = (plain_bytes if entry.control else spell_added)(entry.text)
     return table
 
 

@@ -18,7 +18,7 @@ from firefront.text.hf_folder import vocabulary_from_folder
 from firefront.text.messages import normal_messages
 from firefront.text.plain import PlainEncoder
 from firefront.text.template import GENERIC_CHATML, GENERIC_TOKENS, ChatTemplate
-from firefront.text.vocab import AddedToken, Vocabulary
+from firefront.text.vocab import SPACE_MARK, AddedToken, Vocabulary
 from firefront.weights.gguf import GGUFFile
 
 
@@ -165,12 +165,16 @@ class Tokenizer:
         return None
 
     def _template_markup(self) -> tuple[AddedToken, ...]:
-        """Control tokens, and the user-defined ones that the template writes (<tool_response>)."""
+        """Control tokens, and the user-defined ones that the template writes (<tool_response>).
+
+        White space is none of these: Gemma has tokens for runs of it, and every template has runs.
+        """
         sources = "" if self.chat_template is None else self.chat_template.text
         return tuple(
             token
             for token in self._vocab.added
-            if token.control or (len(token.text) > 1 and token.text in sources)
+            if token.control
+            or (len(token.text) > 1 and not _is_blank(token.text) and token.text in sources)
         )
 
     @cached_property
@@ -181,3 +185,7 @@ class Tokenizer:
     @cached_property
     def _plain_added(self) -> TokenFinder:
         return TokenFinder(token for token in self._markup if not token.control)
+
+
+def _is_blank(text: str) -> bool:
+    return not text.replace(SPACE_MARK, " ").strip()
