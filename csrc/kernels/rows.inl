@@ -106,17 +106,6 @@ static void gelu_mul(const float* gate, const float* up, int64_t n, float* out) 
   }
 }
 
-// cap * tanh(x / cap), tanh(y) being 1 - 2 / (e^2y + 1). `y - y` keeps NaN, which exp does not.
-FF_INLINE f32 soft_cap_of(f32 x, float cap) {
-  const f32 y = x / set1(cap), one = set1(1.0f);
-  const f32 tanh = one - set1(2.0f) / (exp(y + y) + one);
-  return set1(cap) * (tanh + (y - y));
-}
-
-static void soft_cap(float* x, int64_t n, float cap) {
-  for (int64_t k = 0; k < n; k += 16) store(x + k, soft_cap_of(load(x + k), cap));
-}
-
 static void add_norm(const float* row, int64_t n, const float* weight, float eps,
                      const float* residual, float* out) {
   const float inverse = 1.0f / rms(row, n, eps);

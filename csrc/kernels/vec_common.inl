@@ -68,3 +68,14 @@ FF_INLINE void with_width(int width, Body&& body) {
     with_width<M - 1>(width, static_cast<Body&&>(body));
   }
 }
+
+// cap * tanh(x / cap), tanh(y) being 1 - 2 / (e^2y + 1). `y - y` keeps NaN, which exp does not.
+FF_INLINE f32 soft_cap_of(f32 x, float cap) {
+  const f32 y = x / set1(cap), one = set1(1.0f);
+  const f32 tanh = one - set1(2.0f) / (exp(y + y) + one);
+  return set1(cap) * (tanh + (y - y));
+}
+
+FF_INLINE void soft_cap(float* x, int64_t n, float cap) {
+  for (int64_t k = 0; k < n; k += 16) store(x + k, soft_cap_of(load(x + k), cap));
+}
