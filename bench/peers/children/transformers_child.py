@@ -13,8 +13,9 @@ def build(task: dict[str, Any]) -> dict[str, Any]:
     torch.set_num_threads(task["threads"])
     path = Path(task["model"])
     model = transformers.AutoModelForCausalLM.from_pretrained(
-        path.parent, gguf_file=path.name, dtype=getattr(torch, task["dtype"])
-    ).eval()
+        path.parent, gguf_file=path.name, dtype=getattr(torch, task["dtype"]),
+        quantization_config=transformers.GgufConfig(dequantize=True),
+    ).eval()  # fmt: skip
     parts = {
         "versions": {"transformers": transformers.__version__, "torch": torch.__version__},
         "logits": lambda chunk: logits(model, chunk),
