@@ -10,10 +10,14 @@
 
 namespace ff {
 
+// Buffers in an arena start at multiples of this.
+inline size_t aligned(size_t bytes) { return (bytes + 127) / 128 * 128; }
+
 class Arena {
  public:
   Arena() = default;
-  explicit Arena(size_t bytes) : bytes_((bytes + kHuge - 1) / kHuge * kHuge) {
+  static size_t rounded(size_t bytes) { return (bytes + kHuge - 1) / kHuge * kHuge; }
+  explicit Arena(size_t bytes) : bytes_(rounded(bytes)) {
     if (bytes == 0) {
       bytes_ = 0;
       return;

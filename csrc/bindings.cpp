@@ -40,32 +40,75 @@ ff::KvType kv_type_of(const std::string& name) {
   return ff::KvType::Int8;
 }
 
-int add_matrix(ff::Executor& executor, const std::string& dtype, Bytes data, int64_t rows,
-               int64_t cols, nb::object row_order, nb::object scales) {
-  ff::FileMatrix source{scheme_of(dtype), data.data(), data.size(), rows, cols, nullptr};
-  Ints order;
-  if (!row_order.is_none()) {
-    order = nb::cast<Ints>(row_order);
-    require(static_cast<int64_t>(order.size()) == rows, "row_order: one entry a row");
-    source.row_order = order.data();
-  }
-  Floats row_scales;
-  if (!scales.is_none()) {
-    row_scales = nb::cast<Floats>(scales);
-    require(static_cast<int64_t>(row_scales.size()) == rows, "scales: one a row");
-    source.scales = row_scales.data();
-  }
-  nb::gil_scoped_release release;
-  return executor.add_matrix(source);
+// Sizes without data.
+ff::FileMatrix shape_of(const std::string& dtype, int64_t rows, int64_t cols) {
+  ff::FileMatrix shape{scheme_of(dtype), nullptr, 0, rows, cols, nullptr};
+  const ff::SchemeInfo& scheme = ff::info(shape.scheme);
+  require(rows > 0 && cols > 0 && rows <= (int64_t{1} << 31) && cols <= (int64_t{1} << 31),
+          "matrix: sizes");
+  shape.bytes = static_cast<size_t>(rows) * (cols / scheme.file_block) * scheme.file_bytes;
+  return shape;
 }
 
-int64_t packed_bytes(const std::string& dtype, int64_t rows, int64_t cols) {
-  ff::FileMatrix source{scheme_of(dtype), nullptr, 0, rows, cols, nullptr};
-  const ff::SchemeInfo& scheme = ff::info(source.scheme);
-  require(rows > 0 && cols > 0 && rows <= (int64_t{1} << 31) && cols <= (int64_t{1} << 31),
-          "packed_bytes: sizes");
-  source.bytes = static_cast<size_t>(rows) * (cols / scheme.file_block) * scheme.file_bytes;
-  return (static_cast<int64_t>(ff::panels_bytes(ff::shape_panels(source))) + 127) / 128 * 128;
+// Each source is (dtype, data, rows, cols, row_order or None, scales or None). Returns None, or which
+// one cannot be used and why.
+nb::object pack(ff::Executor& executor, nb::list items, bool mapped) {
+  std::vector<ff::FileMatrix> sources;
+  std::vector<Bytes> data;
+  std::vector<Ints> orders;
+  std::vector<Floats> scales;
+  for (nb::handle item : items) {
+    const auto source = nb::cast<nb::tuple>(item);
+    require(source.size() == 6, "pack: (dtype, data, rows, cols, row_order, scales)");
+    data.push_back(nb::cast<Bytes>(source[1]));
+    sources.push_back({scheme_of(nb::cast<std::string>(source[0])), data.back().data(),
+                       data.back().size(), nb::cast<int64_t>(source[2]),
+                       nb::cast<int64_t>(source[3]), nullptr});
+    const auto rows = static_cast<size_t>(sources.back().rows);
+    if (!source[4].is_none()) {
+      orders.push_back(nb::cast<Ints>(source[4]));
+      require(orders.back().size() == rows, "row_order: one entry a row");
+      sources.back().row_order = orders.back().data();
+    }
+    if (!source[5].is_none()) {
+      scales.push_back(nb::cast<Floats>(source[5]));
+      require(scales.back().size() == rows, "scales: one a row");
+      sources.back().scales = scales.back().data();
+    }
+  }
+  std::optional<ff::Executor::Failure> failure;
+  {
+    nb::gil_scoped_release release;
+    failure = executor.pack(sources, mapped);
+  }
+  if (!failure) return nb::none();
+  return nb::make_tuple(failure->matrix, failure->problem);
+}
+
+nb::dict as_dict(const ff::Memory& memory) {
+  nb::dict bytes;
+  bytes["weight_bytes"] = memory.weight_bytes;
+  bytes["kv_bytes"] = memory.kv_bytes;
+  bytes["buffer_bytes"] = memory.buffer_bytes;
+  return bytes;
+}
+
+ff::Sizes sizes_of(nb::kwargs values) {
+  for (const char* name :
+       {"max_tokens", "max_sequences", "vocab_size", "max_model_len", "num_layers", "num_kv_heads",
+        "head_dim", "num_blocks", "arena_bytes", "kv_dtype"})
+    require(values.contains(name), std::string("sizes: no ") + name);
+  auto get = [&](const char* name) { return nb::cast<int64_t>(values[name]); };
+  auto whole = [&](const char* name) {
+    const int64_t value = get(name);
+    require(value > 0 && value <= INT32_MAX, std::string("sizes: ") + name);
+    return static_cast<int>(value);
+  };
+  return {whole("max_tokens"), whole("max_sequences"),
+          whole("vocab_size"), whole("max_model_len"),
+          whole("num_layers"), whole("num_kv_heads"),
+          whole("head_dim"),   get("num_blocks"),
+          get("arena_bytes"),  kv_type_of(nb::cast<std::string>(values["kv_dtype"]))};
 }
 
 void add_op(ff::Executor& executor, const std::string& kind, nb::dict d) {
@@ -192,7 +235,6 @@ NB_MODULE(_native, m) {
     for (const ff::Kernels* kernels : ff::available_kernels()) names.push_back(kernels->name);
     return names;
   });
-  m.def("packed_bytes", &packed_bytes, "dtype"_a, "rows"_a, "cols"_a);
   m.def(
       "kv_head_bytes",  // of one head of one block, keys and values
       [](const std::string& kv_dtype, int head_dim) {
@@ -213,23 +255,24 @@ NB_MODULE(_native, m) {
             new (self) ff::Executor(threads, *kernels, arithmetic);
           },
           "threads"_a, "isa"_a = "", "f32_activations"_a = false, "turbo"_a = false)
-      .def("reserve_weights", &ff::Executor::reserve_weights, "bytes"_a)
-      .def("add_matrix", &add_matrix, "dtype"_a, "data"_a, "rows"_a, "cols"_a, "row_order"_a.none(),
-           "scales"_a.none() = nb::none())
+      .def(
+          "add_matrix",
+          [](ff::Executor& self, const std::string& dtype, int64_t rows, int64_t cols) {
+            return self.add_matrix(shape_of(dtype, rows, cols));
+          },
+          "dtype"_a, "rows"_a, "cols"_a)
       .def("add_vector", &add_vector, "values"_a)
       .def("add_op", &add_op, "kind"_a, "attrs"_a)
-      .def(
-          "finish",
-          [](ff::Executor& self, int max_tokens, int max_sequences, int vocab_size,
-             int max_model_len, int num_layers, int num_kv_heads, int head_dim, int64_t num_blocks,
-             int64_t arena_bytes, const std::string& kv_dtype) {
-            const ff::KvType kv_type = kv_type_of(kv_dtype);
-            nb::gil_scoped_release release;
-            self.finish({max_tokens, max_sequences, vocab_size, max_model_len, num_layers,
-                         num_kv_heads, head_dim, num_blocks, arena_bytes, kv_type});
-          },
-          "max_tokens"_a, "max_sequences"_a, "vocab_size"_a, "max_model_len"_a, "num_layers"_a,
-          "num_kv_heads"_a, "head_dim"_a, "num_blocks"_a, "arena_bytes"_a, "kv_dtype"_a)
+      .def("memory", [](const ff::Executor& self,
+                        nb::kwargs sizes) { return as_dict(self.memory(sizes_of(sizes))); })
+      .def_prop_ro("allocated", [](const ff::Executor& self) { return as_dict(self.allocated()); })
+      .def("pack", &pack, "sources"_a, "mapped"_a)
+      .def("finish",
+           [](ff::Executor& self, nb::kwargs values) {
+             const ff::Sizes sizes = sizes_of(values);
+             nb::gil_scoped_release release;
+             self.finish(sizes);
+           })
       .def(
           "add_adapter",  // parts: (op index, part, A as rank x K, B as N x rank, scale)
           [](ff::Executor& self, nb::list parts) {
@@ -263,7 +306,5 @@ NB_MODULE(_native, m) {
              return rows;
            })
       .def_prop_ro("num_threads", &ff::Executor::num_threads)
-      .def_prop_ro("isa", &ff::Executor::isa)
-      .def_prop_ro("weight_bytes", &ff::Executor::weight_bytes)
-      .def_prop_ro("kv_bytes", &ff::Executor::kv_bytes);
+      .def_prop_ro("isa", &ff::Executor::isa);
 }

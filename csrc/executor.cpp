@@ -3,58 +3,24 @@
 #include "require.h"
 
 #include <algorithm>
-#include <exception>
-#include <mutex>
 
 namespace ff {
-namespace {
-
-constexpr size_t kAlign = 128;
-
-size_t aligned(size_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
-
-}  // namespace
 
 Executor::Executor(int num_threads, const Kernels& kernels, Arithmetic arithmetic)
     : kernels_(kernels), arithmetic_(arithmetic), threads_(num_threads) {}
 
-void Executor::reserve_weights(size_t bytes) {
-  require(weights_.bytes() == 0, "weights are reserved once");
-  weights_ = Arena(aligned(bytes));
-}
-
-int Executor::add_matrix(const FileMatrix& source) {
-  auto matrix = std::make_unique<Matrix>(shape_panels(source));
-  if (source.row_order)
-    for (int64_t i = 0; i < source.rows; ++i)
-      require(source.row_order[i] >= 0 && source.row_order[i] < source.rows, "row_order");
-  const size_t bytes = aligned(panels_bytes(*matrix));
-  require(bytes <= weights_.bytes() - weights_used_, "weights: more than was reserved");
-  uint8_t* to = weights_.data() + weights_used_;
-  matrix->data = to;
-  Split split(threads_.count());
-  split.reset(matrix->num_panels);
-  std::mutex lock;
-  std::exception_ptr failure;
-  threads_.run([&](int thread) {
-    split.each(thread, [&](int64_t panel) {
-      try {
-        pack_panel(source, *matrix, panel, to + panel * matrix->panel_bytes);
-      } catch (...) {
-        std::lock_guard<std::mutex> guard(lock);
-        failure = std::current_exception();
-      }
-    });
-  });
-  if (failure) std::rethrow_exception(failure);
-  weights_used_ += bytes;
-  matrices_.push_back(std::move(matrix));
-  return static_cast<int>(matrices_.size()) - 1;
-}
-
 int Executor::add_vector(std::vector<float> values) {
   vectors_.push_back(std::move(values));
   return static_cast<int>(vectors_.size()) - 1;
+}
+
+// The one of ropes_ with the same frequencies.
+int Executor::rope_of(int inv_freq) {
+  const auto known = std::find_if(ropes_.begin(), ropes_.end(),
+                                  [&](int other) { return vectors_[other] == vectors_[inv_freq]; });
+  const int rope = static_cast<int>(known - ropes_.begin());
+  if (known == ropes_.end()) ropes_.push_back(inv_freq);
+  return rope;
 }
 
 void Executor::add_op(const OpSpec& spec) {
@@ -91,6 +57,7 @@ void Executor::add_op(const OpSpec& spec) {
       require(spec.inv_freq >= 0 &&
                   static_cast<int>(vectors_[spec.inv_freq].size()) == spec.head_dim / 2,
               "qkv: inv_freq");
+      op.rope = rope_of(spec.inv_freq);
       op.units = heads;
       break;
     case OpKind::Attention:
@@ -179,51 +146,59 @@ void Executor::check_ops(const Sizes& sizes) const {
   }
 }
 
+size_t Executor::Layout::scratch(int threads) const {
+  const size_t thread = row + weights + scales + out + scores + attn + 3 * per_vocab + own;
+  return thread * threads + shared + cos_sin + logits + shrunk;
+}
+
+Executor::Layout Executor::layout(const Sizes& sizes) const {
+  int64_t widest_unit = kPanelRows;
+  for (const Op& op : ops_) {
+    if (op.spec.kind == OpKind::Qkv) widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
+    if (op.spec.kind == OpKind::GateUp)
+      widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
+  }
+  const int64_t blocks = max_cols_ / kBlock, vocab = (sizes.vocab_size + 15) / 16 * 16;
+  const int64_t tokens = std::max(sizes.max_tokens, kHeadRows);
+  auto input_bytes = [&](int64_t count) {
+    return aligned(count * blocks * (kBlock * 4 + 32 + 4 * 4));
+  };
+  Layout bytes{};
+  bytes.row = aligned(max_cols_ * 4);
+  bytes.weights = aligned(max_cols_ * 16 + 4096);
+  bytes.scales = aligned(blocks * 64 * 4);
+  bytes.out = aligned(tokens * widest_unit * 4 + 1024);
+  bytes.scores = aligned(kAttnRows * kKvTile * 4 + 1024);
+  bytes.attn = aligned(int64_t{kAttnRows} * 3 * sizes.head_dim * 4);
+  bytes.per_vocab = aligned(vocab * 4);
+  bytes.own = input_bytes(2);
+  bytes.shared = input_bytes(tokens);
+  bytes.cos_sin = aligned(ropes_.size() * tokens * sizes.head_dim * 4);
+  bytes.logits = aligned(kHeadRows * vocab * 4);
+  bytes.shrunk = aligned(tokens * kMaxParts * kMaxRank * 4);
+  bytes.kv_head = kernels_.kv_head_bytes(sizes.kv_type, sizes.head_dim);
+  bytes.kv_layer = bytes.kv_head * sizes.num_kv_heads;
+  bytes.kv_block = bytes.kv_layer * sizes.num_layers;
+  return bytes;
+}
+
 void Executor::finish(const Sizes& sizes) {
   require(layers_.empty(), "finish() has been called already");
+  require(weights_.bytes() > 0, "pack() has not been called");
   require(sizes.max_tokens > 0 && sizes.max_sequences > 0 && sizes.num_blocks > 0, "sizes");
   require(sizes.num_blocks <= INT32_MAX / kKvBlock, "num_blocks: slots must fit 32 bits");
   check_ops(sizes);
   sizes_ = sizes;
   for (const Op& op : ops_)
     if (op.spec.kind == OpKind::Attention) last_attention_ = &op - ops_.data();
-  arena_ = Arena(aligned(sizes.arena_bytes));
-  int64_t widest_unit = kPanelRows;
-  for (Op& op : ops_) {
-    if (op.spec.kind == OpKind::Qkv) {
-      widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
-      const int rope = op.spec.inv_freq;
-      const auto known = std::find_if(ropes_.begin(), ropes_.end(),
-                                      [&](int other) { return vectors_[other] == vectors_[rope]; });
-      op.rope = static_cast<int>(known - ropes_.begin());
-      if (known == ropes_.end()) ropes_.push_back(rope);
-    }
-    if (op.spec.kind == OpKind::GateUp)
-      widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
-  }
-  const int64_t head_bytes = kernels_.kv_head_bytes(sizes.kv_type, sizes.head_dim);
-  const int64_t layer_bytes = head_bytes * sizes.num_kv_heads;
-  const int64_t block_bytes = layer_bytes * sizes.num_layers;
-  kv_ = Arena(block_bytes * sizes.num_blocks);
+  rope_stride_ = std::max<int64_t>(sizes.max_tokens, kHeadRows) * sizes.head_dim;
+  const Layout bytes = layout(sizes);
+  arena_ = Arena(sizes.arena_bytes);
+  kv_ = Arena(bytes.kv_block * sizes.num_blocks);
   for (int i = 0; i < sizes.num_layers; ++i)
-    layers_.push_back({kv_.data() + i * layer_bytes, head_bytes, block_bytes});
-
-  const int64_t blocks = max_cols_ / kBlock, vocab = (sizes.vocab_size + 15) / 16 * 16;
-  const int64_t tokens = std::max(sizes.max_tokens, kHeadRows);
-  auto input_bytes = [&](int64_t count) {
-    return aligned(count * blocks * (kBlock * 4 + 32 + 4 * 4));
-  };
-  const size_t row = aligned(max_cols_ * 4), bytes = aligned(max_cols_ * 16 + 4096),
-               scales = aligned(blocks * 64 * 4), out = aligned(tokens * widest_unit * 4 + 1024),
-               scores = aligned(kAttnRows * kKvTile * 4 + 1024),
-               attn = aligned(int64_t{kAttnRows} * 3 * sizes.head_dim * 4),
-               per_vocab = aligned(vocab * 4), own = input_bytes(2);
-  const size_t thread_bytes = row + bytes + scales + out + scores + attn + 3 * per_vocab + own;
-  rope_stride_ = tokens * sizes.head_dim;
-  const size_t shared = input_bytes(tokens), cos_sin = aligned(ropes_.size() * rope_stride_ * 4),
-               logits = aligned(kHeadRows * vocab * 4),
-               shrunk = aligned(tokens * kMaxParts * kMaxRank * 4);
-  scratch_arena_ = Arena(thread_bytes * threads_.count() + shared + cos_sin + logits + shrunk);
+    layers_.push_back({kv_.data() + i * bytes.kv_layer, static_cast<int64_t>(bytes.kv_head),
+                       static_cast<int64_t>(bytes.kv_block)});
+  scratch_arena_ = Arena(bytes.scratch(threads_.count()));
   uint8_t* at = scratch_arena_.data();
   auto take = [&](size_t size) {
     uint8_t* start = at;
@@ -232,25 +207,25 @@ void Executor::finish(const Sizes& sizes) {
   };
   for (int i = 0; i < threads_.count(); ++i) {
     Scratch scratch;
-    scratch.row = reinterpret_cast<float*>(take(row));
-    scratch.weights = take(bytes);
-    scratch.scales = reinterpret_cast<float*>(take(scales));
-    scratch.out = reinterpret_cast<float*>(take(out));
-    scratch.scores = reinterpret_cast<float*>(take(scores));
-    scratch.attn = reinterpret_cast<float*>(take(attn));
-    scratch.sample = reinterpret_cast<float*>(take(per_vocab));
-    scratch.counts = reinterpret_cast<int32_t*>(take(per_vocab));
-    scratch.candidates = reinterpret_cast<int32_t*>(take(per_vocab));
+    scratch.row = reinterpret_cast<float*>(take(bytes.row));
+    scratch.weights = take(bytes.weights);
+    scratch.scales = reinterpret_cast<float*>(take(bytes.scales));
+    scratch.out = reinterpret_cast<float*>(take(bytes.out));
+    scratch.scores = reinterpret_cast<float*>(take(bytes.scores));
+    scratch.attn = reinterpret_cast<float*>(take(bytes.attn));
+    scratch.sample = reinterpret_cast<float*>(take(bytes.per_vocab));
+    scratch.counts = reinterpret_cast<int32_t*>(take(bytes.per_vocab));
+    scratch.candidates = reinterpret_cast<int32_t*>(take(bytes.per_vocab));
     scratch_.push_back(scratch);
-    own_input_.push_back(take(own));
+    own_input_.push_back(take(bytes.own));
   }
   own_.resize(threads_.count());
-  shared_input_ = take(shared);
-  cos_sin_ = reinterpret_cast<float*>(take(cos_sin));
-  logits_ = reinterpret_cast<float*>(take(logits));
-  shrunk_ = reinterpret_cast<float*>(take(shrunk));
-  logits_stride_ = vocab;
-  for (int64_t i = 0; i <= tokens / kHeadRows; ++i)
+  shared_input_ = take(bytes.shared);
+  cos_sin_ = reinterpret_cast<float*>(take(bytes.cos_sin));
+  logits_ = reinterpret_cast<float*>(take(bytes.logits));
+  shrunk_ = reinterpret_cast<float*>(take(bytes.shrunk));
+  logits_stride_ = static_cast<int64_t>(bytes.per_vocab / 4);
+  for (int64_t i = 0; i <= std::max(sizes.max_tokens, kHeadRows) / kHeadRows; ++i)
     head_splits_.push_back(std::make_unique<Split>(threads_.count()));
 }
 

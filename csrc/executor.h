@@ -3,6 +3,7 @@
 // requests or files.
 #pragma once
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -31,6 +32,11 @@ struct Sizes {
   int num_layers, num_kv_heads, head_dim;
   int64_t num_blocks, arena_bytes;
   KvType kv_type;
+};
+
+// Bytes of what an executor owns, in whole pages.
+struct Memory {
+  size_t weight_bytes, kv_bytes, buffer_bytes;
 };
 
 // A low-rank adapter of one part of a linear: y += scale * B (A x).
@@ -69,10 +75,21 @@ class Executor {
  public:
   Executor(int num_threads, const Kernels& kernels, Arithmetic arithmetic);
 
-  void reserve_weights(size_t bytes);
-  int add_matrix(const FileMatrix& source);
+  // Nothing large is allocated before pack() and finish(); memory() says beforehand what will be.
+  int add_matrix(const FileMatrix& shape);  // its sizes only
   int add_vector(std::vector<float> values);
   void add_op(const OpSpec& spec);
+  Memory memory(const Sizes& sizes) const;
+  Memory allocated() const;
+
+  // Packs one source for each matrix added, in that order. Of sources that are `mapped` files,
+  // pages are asked for ahead and dropped when packed. What is wrong with the first bad one is
+  // returned.
+  struct Failure {
+    int matrix;
+    std::string problem;
+  };
+  std::optional<Failure> pack(const std::vector<FileMatrix>& sources, bool mapped);
   void finish(const Sizes& sizes);  // after the last op, once
 
   int add_adapter(std::vector<AdapterPart> parts);
@@ -94,8 +111,6 @@ class Executor {
   int num_threads() const { return threads_.count(); }
   int vocab_size() const { return sizes_.vocab_size; }
   const char* isa() const { return kernels_.name; }
-  size_t weight_bytes() const { return weights_used_; }
-  size_t kv_bytes() const { return kv_.bytes(); }
 
  private:
   struct Op {
@@ -118,6 +133,14 @@ class Executor {
     int32_t operator[](int i) const { return ids ? ids[i] : i; }
   };
 
+  struct Layout {                                                    // bytes of each buffer
+    size_t row, weights, scales, out, scores, attn, per_vocab, own;  // of each thread
+    size_t shared, cos_sin, logits, shrunk;
+    size_t kv_head, kv_layer, kv_block;
+    size_t scratch(int threads) const;
+  };
+  Layout layout(const Sizes& sizes) const;
+  int rope_of(int inv_freq);
   void check_ops(const Sizes& sizes) const;
   void check(const StepView& view) const;
   void check_burst(const StepView& view, const Burst& burst) const;
@@ -147,7 +170,7 @@ class Executor {
   Arithmetic arithmetic_;
   Threads threads_;
   Arena weights_;
-  size_t weights_used_ = 0;
+  size_t packed_bytes_ = 0;
   std::vector<std::unique_ptr<Matrix>> matrices_;
   std::vector<std::vector<float>> vectors_;
   std::vector<Op> ops_;

@@ -479,7 +479,7 @@ def test_a_context_that_is_cut_warns(over: dict[str, int], caplog) -> None:
     checkpoint = random_checkpoint(("Q8_0",))
     executor = cpu_executor(checkpoint, "", **{"kv_blocks": 300, **over})
     assert executor.max_model_len == min(4096, 16 * over.get("kv_blocks", 300))
-    assert f"context {over['context']}" in caplog.text
+    assert f"instead of {over['context']}" in caplog.text
     caplog.clear()
     cpu_executor(checkpoint, "", kv_blocks=4, context=64)
     assert not caplog.text

@@ -69,17 +69,3 @@ def test_memory_keeps_to_the_limit(tmp_path, files: dict[str, str], gib: int) ->
     meminfo = tmp_path / "meminfo"
     meminfo.write_text(f"MemTotal: {64 << 20} kB\nMemAvailable: {32 << 20} kB\n")
     assert free_bytes(write(tmp_path, files), meminfo) == gib * GIB
-
-
-def test_kv_blocks_that_do_not_fit_are_refused_with_the_numbers(monkeypatch) -> None:
-    from firefront.backends.cpu import executor
-    from firefront.core.errors import RequestError
-    from tests.backends.test_cpu_executor import cpu_executor
-    from tests.random_checkpoint import random_checkpoint
-
-    monkeypatch.setattr(executor, "free_bytes", lambda: GIB)
-    with pytest.raises(RequestError, match=r"weights take .*KV cache at least .*--kv-blocks"):
-        cpu_executor(random_checkpoint(("Q8_0",)), "", kv_blocks=10**6)
-    monkeypatch.setattr(executor, "free_bytes", lambda: 1 << 16)
-    with pytest.raises(RequestError, match="use a smaller model"):
-        cpu_executor(random_checkpoint(("Q8_0",)), "", kv_blocks=0)

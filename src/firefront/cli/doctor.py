@@ -147,7 +147,9 @@ def check_disk() -> Check:
 
 
 def check_models(verify: bool) -> list[Check]:
+    from firefront.backends.cpu.executor import footprint
     from firefront.cli.output import human_bytes
+    from firefront.core.deployment import load_deployment
     from firefront.core.errors import FirefrontError
     from firefront.weights.checkpoint import open_checkpoint
     from firefront.weights.model_store import ModelStore
@@ -167,11 +169,18 @@ def check_models(verify: bool) -> list[Check]:
                 store.verify(model)
             with open_checkpoint(store.path(model)) as checkpoint:
                 family = checkpoint.config.family
+                need = footprint(checkpoint, load_deployment(None, model=model.name))
         except (FirefrontError, OSError) as error:
             checks.append(Check(name, "fail", str(error)))
             continue
         how = "digest verified" if verify else "readable"
-        checks.append(Check(name, "ok", f"{family}, {human_bytes(model.size)}, {how}"))
+        text = f"{family}, {human_bytes(model.size)}, {how}"
+        if need.problem:
+            checks.append(Check(name, "warn", f"{text}; {need.problem}"))
+        else:
+            context = f"context of {need.max_model_len} tokens"
+            memory = f"{human_bytes(need.total_bytes)} of memory for a {context}"
+            checks.append(Check(name, "ok", f"{text}, {memory}"))
     return checks
 
 

@@ -1,9 +1,12 @@
-"""`firefront show`: what a model is and what it needs, from its manifest and its header alone."""
+"""`firefront show`: what a model is and what it needs, from its manifest and its header."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from firefront.weights.checkpoint import Checkpoint
 
 
 def show(
@@ -35,11 +38,29 @@ def show(
             ("context", f"{config['max_model_len']} tokens"),
             ("parameters", f"{facts['num_parameters'] / 1e6:.1f} million"),
             ("schemes", ", ".join(f"{k} {human_bytes(v)}" for k, v in facts["schemes"].items())),
-            ("weights", human_bytes(memory["weight_bytes"])),
-            ("KV per token", f"{human_bytes(memory['kv_bytes_per_token'])} (bf16)"),
-            ("KV, full context", f"{human_bytes(memory['kv_bytes_full_context'])} a sequence"),
+            *_memory_lines(memory),
         ]
     )
+
+
+def _memory_lines(memory: dict[str, Any]) -> list[tuple[str, str]]:
+    from firefront.cli.output import human_bytes
+
+    size = {name: human_bytes(value) for name, value in memory.items() if "bytes" in name}
+    context = f"{memory['context']} tokens" if memory["fits"] else "none"
+    tokens = f"{memory['num_blocks'] * memory['block_size']} tokens of all sequences"
+    lines = [
+        ("weights", f"{size['weight_bytes']} in memory"),
+        ("KV per token", f"{size['kv_bytes_per_token']} ({memory['kv_dtype']})"),
+        ("KV, full context", f"{size['kv_bytes_full_context']} a sequence"),
+        ("KV cache", f"{size['kv_bytes']}, {tokens}"),
+        ("buffers", size["buffer_bytes"]),
+        ("process", f"{size['process_bytes']} (estimate)"),
+        ("sum", size["total_bytes"]),
+        ("free memory", size["free_bytes"]),
+        ("context that fits", context),
+    ]
+    return [*lines, ("", memory["problem"])] if memory["problem"] else lines
 
 
 def describe(spec: str, *, verify: bool = False) -> dict[str, Any]:
@@ -64,14 +85,13 @@ def describe(spec: str, *, verify: bool = False) -> dict[str, Any]:
         if verify:
             store.verify(stored)
     schemes: dict[str, int] = {}
-    num_parameters = weight_bytes = 0
+    num_parameters = 0
     with open_checkpoint(path) as checkpoint:
         config = checkpoint.config
         for tensor in checkpoint.tensors.values():
             schemes[tensor.dtype] = schemes.get(tensor.dtype, 0) + tensor.num_bytes
-            weight_bytes += tensor.num_bytes
             num_parameters += math.prod(tensor.shape)
-    kv_bytes = 2 * config.num_layers * config.num_kv_heads * config.head_dim * 2  # k and v, bf16
+        memory = _memory(checkpoint, spec)
     return {
         "name": manifest.name,
         "spec": manifest.spec,
@@ -84,11 +104,29 @@ def describe(spec: str, *, verify: bool = False) -> dict[str, Any]:
         "config": msgspec.to_builtins(config),
         "num_parameters": num_parameters,
         "schemes": dict(sorted(schemes.items(), key=lambda item: -item[1])),
-        "memory": {
-            "weight_bytes": weight_bytes,
-            "kv_bytes_per_token": kv_bytes,
-            "kv_bytes_full_context": kv_bytes * config.max_model_len,
-        },
+        "memory": memory,
+    }
+
+
+def _memory(checkpoint: "Checkpoint", spec: str) -> dict[str, Any]:
+    """What serving it would take here and now, with the defaults and FIREFRONT_* settings."""
+    from dataclasses import asdict
+
+    from firefront.backends.cpu.executor import footprint
+    from firefront.core.deployment import load_deployment
+    from firefront.core.step import BLOCK_SIZE
+
+    deployment = load_deployment(None, model=spec)
+    need = footprint(checkpoint, deployment)
+    facts = asdict(need)
+    return {
+        **facts,
+        "context": facts.pop("max_model_len"),
+        "total_bytes": need.total_bytes,
+        "kv_bytes_full_context": need.kv_bytes_per_token * checkpoint.config.max_model_len,
+        "kv_dtype": deployment.kv_dtype,
+        "block_size": BLOCK_SIZE,
+        "fits": need.fits,
     }
 
 

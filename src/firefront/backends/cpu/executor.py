@@ -1,18 +1,20 @@
 """The CPU executor: a plan with its weights, ready to step. A thin cover over the C++ one.
 
-Owns sizing: threads, context and KV blocks are chosen from the machine where the deployment leaves
-them open. Knows nothing of requests.
+Sized before it is loaded: threads, context and KV blocks are chosen from the machine where the
+deployment leaves them open. Knows nothing of requests.
 """
 
 import logging
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firefront.backends.cpu import _native
-from firefront.backends.cpu.lower import Lowered, lower, packed_bytes
+from firefront.backends.cpu.footprint import Footprint, fit
+from firefront.backends.cpu.lower import Lowered, lower, pack
 from firefront.backends.cpu.machine import free_bytes, num_cpus
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
@@ -22,15 +24,20 @@ from firefront.models import FAMILIES
 from firefront.plan import Plan, trace
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
 
-MEMORY_SHARE = 0.5  # of what is free after the weights, for the KV cache unless told otherwise
-MAX_KV_BYTES = 2 << 30
-MAX_CONTEXT = 32768
 
 _log = logging.getLogger(__name__)
 
 
 def load(path: Path, deployment: Deployment, *, isa: str | None = None) -> "CpuExecutor":
-    """Open, pack and size a model. ModelFileError or RequestError say what does not fit.
+    """Open, pack and size a model. ModelFileError or RequestError say what does not fit."""
+    with open_checkpoint(path) as checkpoint:
+        return load_checkpoint(checkpoint, deployment, isa=isa)
+
+
+def load_checkpoint(
+    checkpoint: Checkpoint, deployment: Deployment, *, isa: str | None = None
+) -> "CpuExecutor":
+    """As `load`, of a model that is open already.
 
     `isa` forces kernels (portable, avx512-vnni); by default FIREFRONT_ISA, or the best there are.
     """
@@ -39,9 +46,54 @@ def load(path: Path, deployment: Deployment, *, isa: str | None = None) -> "CpuE
         raise RequestError(
             f"FIREFRONT_ISA: this CPU has no {isa!r} kernels, only {', '.join(_native.isas())}"
         )
-    with open_checkpoint(path) as checkpoint:
-        plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
-        return CpuExecutor(plan, checkpoint, deployment, isa=isa)
+    plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
+    return CpuExecutor(plan, checkpoint, deployment, isa=isa)
+
+
+def footprint(checkpoint: Checkpoint, deployment: Deployment) -> Footprint:
+    """What loading would take on this machine now. Reads sizes and vectors, no matrix."""
+    plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
+    return _Sized(plan, checkpoint, deployment, "").footprint
+
+
+class _Sized:
+    """An executor that has its ops but neither weights nor buffers yet, and what they will take."""
+
+    def __init__(
+        self, plan: Plan, checkpoint: Checkpoint, deployment: Deployment, isa: str
+    ) -> None:
+        config = plan.config
+        self.num_threads = deployment.threads or num_cpus()
+        self.native = _native.Executor(
+            self.num_threads, isa, deployment.activations == "f32", deployment.prefill == "turbo"
+        )
+        max_tokens = deployment.token_budget
+        self.lowered: Lowered = lower(plan, checkpoint, self.native, max_tokens, max_tokens)
+        self.kv_dtype = "f32" if deployment.activations == "f32" else deployment.kv_dtype
+        sizes = {
+            "max_tokens": max_tokens,
+            "max_sequences": max_tokens,
+            "vocab_size": config.vocab_size,
+            "max_model_len": config.max_model_len,
+            "num_layers": plan.num_cache_layers,
+            "num_kv_heads": config.num_kv_heads,
+            "head_dim": config.head_dim,
+            "num_blocks": 0,
+            "arena_bytes": self.lowered.arena_bytes,
+            "kv_dtype": self.kv_dtype,
+        }
+        empty = self.native.memory(**sizes)
+        need = fit(
+            deployment,
+            model_len=config.max_model_len,
+            vocab_size=config.vocab_size,
+            weight_bytes=empty["weight_bytes"],
+            buffer_bytes=empty["buffer_bytes"],
+            block_bytes=kv_block_bytes(config, self.kv_dtype),
+            free_bytes=free_bytes(),
+        )
+        self.sizes = sizes | {"num_blocks": need.num_blocks, "max_model_len": need.max_model_len}
+        self.footprint = replace(need, **self.native.memory(**self.sizes)) if need.fits else need
 
 
 class CpuExecutor:
@@ -50,67 +102,36 @@ class CpuExecutor:
     def __init__(
         self, plan: Plan, checkpoint: Checkpoint, deployment: Deployment, *, isa: str = ""
     ) -> None:
-        config = plan.config
-        self.plan, self.config = plan, config
-        self.vocab_size = config.vocab_size
-        self.kv_dtype = "f32" if deployment.activations == "f32" else deployment.kv_dtype
-        self.max_model_len = min(deployment.context or MAX_CONTEXT, config.max_model_len)
-        weight_bytes = packed_bytes(plan, checkpoint)
-        self.num_blocks = self._choose_blocks(deployment, weight_bytes)
-        self.max_model_len = min(self.max_model_len, self.num_blocks * BLOCK_SIZE)
-        if self.max_model_len < deployment.context:
-            _log.warning(
-                "context %d is more than the model (%d) or %d KV blocks allow; using %d",
-                deployment.context,
-                config.max_model_len,
-                self.num_blocks,
-                self.max_model_len,
-            )
+        self.plan, self.config = plan, plan.config
+        self.vocab_size = plan.config.vocab_size
         self.max_tokens = deployment.token_budget
-        threads = deployment.threads or num_cpus()
-        self._native = _native.Executor(
-            threads, isa, deployment.activations == "f32", deployment.prefill == "turbo"
-        )
+        sized = _Sized(plan, checkpoint, deployment, isa)
+        self.footprint = sized.footprint
+        if not self.footprint.fits:
+            raise RequestError(self.footprint.problem)
+        if self.footprint.problem:
+            _log.warning("%s", self.footprint.problem)
+        _log.info("memory: %s", self.footprint)
+        self.num_blocks = self.footprint.num_blocks
+        self.max_model_len = self.footprint.max_model_len
+        self.kv_dtype = sized.kv_dtype
+        self.num_threads = sized.num_threads
+        self.op_index = sized.lowered.op_index
+        self._native = sized.native
         self.isa: str = self._native.isa
-        self.num_threads = threads
-        lowered: Lowered = lower(plan, checkpoint, self._native, self.max_tokens, self.max_tokens)
-        self.op_index = lowered.op_index
-        self._native.finish(
-            max_tokens=self.max_tokens,
-            max_sequences=self.max_tokens,
-            vocab_size=config.vocab_size,
-            max_model_len=self.max_model_len,
-            num_layers=plan.num_cache_layers,
-            num_kv_heads=config.num_kv_heads,
-            head_dim=config.head_dim,
-            num_blocks=self.num_blocks,
-            arena_bytes=lowered.arena_bytes,
-            kv_dtype=self.kv_dtype,
-        )
-        self.weight_bytes: int = self._native.weight_bytes
+        pack(plan, checkpoint, self._native)
+        self._native.finish(**sized.sizes)
         self._no_masks = np.zeros((0, 1), np.uint32)
 
     @property
     def kv_block_bytes(self) -> int:
         return kv_block_bytes(self.config, self.kv_dtype)
 
-    def _choose_blocks(self, deployment: Deployment, weight_bytes: int) -> int:
-        """The deployment's KV blocks, or those of a few sequences of full context; RequestError
-        where they do not fit beside the weights."""
-        block_bytes = kv_block_bytes(self.config, self.kv_dtype)
-        free = free_bytes() - weight_bytes
-        need = (deployment.kv_blocks or 4) * block_bytes
-        if free < need:
-            fix = "lower --kv-blocks" if deployment.kv_blocks else "use a smaller model"
-            raise RequestError(
-                f"model: weights take {weight_bytes >> 20} MiB, its KV cache at least "
-                f"{-(-need >> 20)} MiB, and {(free + weight_bytes) >> 20} MiB are free; {fix}"
-            )
-        if deployment.kv_blocks:
-            return deployment.kv_blocks
-        wanted = -(-self.max_model_len // BLOCK_SIZE) * min(deployment.max_num_seqs, 16)
-        room = min(int(free * MEMORY_SHARE), MAX_KV_BYTES) // block_bytes
-        return max(4, min(wanted, room))
+    @property
+    def allocated(self) -> dict[str, int]:
+        """Bytes that the C++ executor holds, under the names of Footprint's fields."""
+        allocated: dict[str, int] = self._native.allocated
+        return allocated
 
     def profile(self, on: bool) -> None:
         """Measure every op from now on, or stop; switching on forgets earlier times."""

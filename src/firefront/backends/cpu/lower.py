@@ -1,4 +1,4 @@
-"""From a plan and a checkpoint to the C++ executor: weights packed, ops added, buffers placed.
+"""From a plan and a checkpoint to the C++ executor: ops added, buffers placed, weights packed.
 
 Folds what the executor does in one go: a norm goes into the linear that alone reads it, a row
 selection into the head. Knows the plan's vocabulary and the executor's, no architecture.
@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firefront.backends.cpu import _native
 from firefront.core.errors import ModelFileError, RequestError
 from firefront.plan import Op, Plan, Value, plan_memory
 from firefront.weights.checkpoint import Checkpoint, Tensor
@@ -20,7 +19,6 @@ from firefront.weights.quant import dequantize
 
 MATRIX_ROLE = {"embed": "table"}  # every other op calls its matrix "weight"
 NATIVE_KIND = {"rmsnorm": "add_norm"}  # one that is left has a residual
-PAGE_BYTES = mmap.PAGESIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +29,15 @@ class Lowered:
     op_index: Mapping[str, int]
 
 
-def packed_bytes(plan: Plan, checkpoint: Checkpoint) -> int:
-    """Bytes that the plan's matrices take once packed (needs no executor)."""
-    return sum(
-        int(_native.packed_bytes(tensor.dtype, *tensor.shape))
-        for tensor in _matrices(plan, checkpoint).values()
-    )
-
-
 def lower(
     plan: Plan, checkpoint: Checkpoint, executor: Any, max_tokens: int, max_rows: int
 ) -> Lowered:
-    """Pack every weight and add every op.
+    """Add every op, every vector and the sizes of every matrix.
 
     ModelFileError names a tensor that cannot be used, RequestError an op that has no kernel.
     """
-    executor.reserve_weights(packed_bytes(plan, checkpoint))
     matrix_ids = {
-        name: _add_matrix(executor, checkpoint, tensor)
+        name: executor.add_matrix(tensor.dtype, *tensor.shape)
         for name, tensor in _matrices(plan, checkpoint).items()
     }
     arena = plan_memory(plan, max_tokens, max_rows)
@@ -152,34 +141,27 @@ def _matrices(plan: Plan, checkpoint: Checkpoint) -> dict[str, Tensor]:
     return found
 
 
-def _add_matrix(executor: Any, checkpoint: Checkpoint, tensor: Tensor) -> int:
-    order = None if tensor.row_order is None else np.ascontiguousarray(tensor.row_order, np.int32)
-    try:
-        matrix_id: int = executor.add_matrix(
-            tensor.dtype, tensor.data, *tensor.shape, order, tensor.scales
-        )
-    except ValueError as error:
-        raise ModelFileError(tensor.file, tensor.name, str(error), offset=tensor.offset) from None
-    except RuntimeError as error:  # NaN or infinite weights
-        raise ModelFileError(tensor.file, tensor.name, str(error), offset=tensor.offset) from None
-    _release(tensor.data)
-    return matrix_id
+def pack(plan: Plan, checkpoint: Checkpoint, executor: Any) -> None:
+    """Pack every matrix that `lower` added. ModelFileError names one that cannot be used."""
+    tensors = list(_matrices(plan, checkpoint).values())
+    sources = []
+    for tensor in tensors:
+        order = tensor.row_order
+        order = None if order is None else np.ascontiguousarray(order, np.int32)
+        sources.append((tensor.dtype, tensor.data, *tensor.shape, order, tensor.scales))
+    failure = executor.pack(sources, all(_is_mapped(tensor.data) for tensor in tensors))
+    if failure is not None:
+        index, problem = failure
+        tensor = tensors[index]
+        raise ModelFileError(tensor.file, tensor.name, problem, offset=tensor.offset)
 
 
-def _release(data: NDArray[np.uint8]) -> None:
-    """Drop the file's pages of a packed tensor, so that weights are never in memory twice."""
+def _is_mapped(data: NDArray[np.uint8]) -> bool:
+    """Whether it lies in a mapped file, so that its pages can be dropped and read again."""
     base: Any = data
     while isinstance(base, np.ndarray):
-        start = data.__array_interface__["data"][0] - base.__array_interface__["data"][0]
         base = base.base
-    if isinstance(base, memoryview):
-        base = base.obj
-    if not isinstance(base, mmap.mmap) or not hasattr(base, "madvise"):
-        return
-    first = -(-start // PAGE_BYTES) * PAGE_BYTES
-    last = (start + data.size) // PAGE_BYTES * PAGE_BYTES
-    if last > first:
-        base.madvise(mmap.MADV_DONTNEED, first, last - first)
+    return isinstance(base.obj if isinstance(base, memoryview) else base, mmap.mmap)
 
 
 def _add_vector(
