@@ -50,8 +50,8 @@ ff::FileMatrix shape_of(const std::string& dtype, int64_t rows, int64_t cols) {
   return shape;
 }
 
-// Each source is (dtype, data, rows, cols, row_order or None, scales or None). Returns None, or which
-// one cannot be used and why.
+// Each source is (dtype, data, rows, cols, row_order or None, scales or None). Returns None, or
+// which one cannot be used and why.
 nb::object pack(ff::Executor& executor, nb::list items, bool mapped) {
   std::vector<ff::FileMatrix> sources;
   std::vector<Bytes> data;
@@ -65,14 +65,15 @@ nb::object pack(ff::Executor& executor, nb::list items, bool mapped) {
                        data.back().size(), nb::cast<int64_t>(source[2]),
                        nb::cast<int64_t>(source[3]), nullptr});
     const auto rows = static_cast<size_t>(sources.back().rows);
+    auto refused = [&](const char* problem) { return nb::make_tuple(sources.size() - 1, problem); };
     if (!source[4].is_none()) {
       orders.push_back(nb::cast<Ints>(source[4]));
-      require(orders.back().size() == rows, "row_order: one entry a row");
+      if (orders.back().size() != rows) return refused("row_order: one entry a row");
       sources.back().row_order = orders.back().data();
     }
     if (!source[5].is_none()) {
       scales.push_back(nb::cast<Floats>(source[5]));
-      require(scales.back().size() == rows, "scales: one a row");
+      if (scales.back().size() != rows) return refused("scales: one a row");
       sources.back().scales = scales.back().data();
     }
   }

@@ -11,7 +11,7 @@ from msgspec.structs import replace as replace_struct
 
 from firefront.backends.cpu import _native
 from firefront.backends.cpu.executor import CpuExecutor, load
-from firefront.backends.cpu.lower import lower
+from firefront.backends.cpu.lower import lower, pack
 from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ModelFileError, RequestError
@@ -527,7 +527,9 @@ def test_layers_may_differ_in_rope() -> None:
 def test_sizes_that_do_not_fit_the_ops_are_refused(over: dict[str, int]) -> None:
     """Without `over`, finish succeeds once and is refused the second time."""
     native = _native.Executor(1)
-    arena = lower(trace_model(CONFIG), random_checkpoint(("Q8_0",)), native, 32, 32).arena_bytes
+    plan, checkpoint = trace_model(CONFIG), random_checkpoint(("Q8_0",))
+    arena = lower(plan, checkpoint, native, 32, 32).arena_bytes
+    pack(plan, checkpoint, native)
     sizes = {
         "max_tokens": 32, "max_sequences": 32, "vocab_size": 203, "max_model_len": 64,
         "num_layers": 2, "num_kv_heads": 2, "head_dim": 32, "num_blocks": 4, "arena_bytes": arena,

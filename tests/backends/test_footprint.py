@@ -39,6 +39,7 @@ def fitted(free_bytes: int, **fields: int) -> Footprint:
         {"threads": 1, "context": 100, "token_budget": 16},
         {"threads": 3, "kv_blocks": 77, "token_budget": 1000},
         {"activations": "f32", "kv_blocks": 5},
+        {"kv_dtype": "int8", "prefill": "turbo"},
     ],
 )
 def test_said_before_is_taken_after(dtype: str, fields: dict) -> None:

@@ -19,11 +19,10 @@ from firefront.backends.cpu.machine import free_bytes, num_cpus
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
 from firefront.core.model_config import ModelConfig
-from firefront.core.step import BLOCK_SIZE, Burst, SamplerRows, StepInputs, StepResult
+from firefront.core.step import Burst, SamplerRows, StepInputs, StepResult
 from firefront.models import FAMILIES
 from firefront.plan import Plan, trace
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
-
 
 _log = logging.getLogger(__name__)
 
