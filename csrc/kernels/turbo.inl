@@ -36,10 +36,20 @@ static f32 largest_weights(FromPanel<S> from, int count) {
   return top;
 }
 
-// Bytes [block][8 groups][64] and 16 scales for every kTurboBlocks blocks.
+// round(256 x) modulo 2^16, in both halves of a lane.
+FF_INLINE u16x32 in_256ths(f32 x) {
+  // 1.5 * 2^23 on top leaves the whole number in the low bits.
+  const u32 whole = (u32)bits(x * set1(256.0f) + set1(12582912.0f)) & 0xffff;
+  return (u16x32)(whole | whole << 16);
+}
+
+// Bytes [block][8 groups][64] and 16 scales for every kTurboBlocks blocks. A new weight is
+// scale * q + shift in 256ths, two columns of a row to a lane; whatever overflows on the way does
+// not in the end.
 template <class S>
 static void unpack_turbo(const uint8_t* panel, int num_blocks, uint8_t* bytes, float* scales) {
   FromPanel<S> from{panel};
+  const uint16_t zero_and_half = 256 * (1 << kTurboZeroShift) + 128;
   for (int b = 0; b < num_blocks; b += kTurboBlocks, scales += 16) {
     const int count = num_blocks - b < kTurboBlocks ? num_blocks - b : kTurboBlocks;
     const f32 top = largest_weights(from, count);
@@ -48,21 +58,15 @@ static void unpack_turbo(const uint8_t* panel, int num_blocks, uint8_t* bytes, f
     for (int i = 0; i < count; ++i, from.next())
       for (int half = 0; half < 2; ++half) {
         const Affine<S> affine(from, half);
-        const f32 scale = affine.scale * inverse;
-        const f32 shift =
-            fma(affine.shift, inverse, set1(static_cast<float>(1 << kTurboZeroShift)));
+        const u16x32 scale = in_256ths(affine.scale * inverse);
+        // The zero point stays exact, so that the error of `scale` grows with the weight only.
+        const u16x32 shift = S::kOffsets ? in_256ths(affine.shift * inverse) + zero_and_half
+                                         : zero_and_half - (scale << S::kZeroShift);
 #pragma GCC unroll 4
         for (int j = 4 * half; j < 4 * half + 4; ++j, bytes += 64) {
-          const u32 word = (u32)from.weights(j);
-          u32 packed = {};
-#pragma GCC unroll 4
-          for (int byte = 0; byte < 4; ++byte) {
-            const f32 q = to_f32((i32)((word >> (8 * byte)) & 255));
-            // 1.5 * 2^23 on top leaves the whole number, rounded to even, in the low bits.
-            const u32 rounded = (u32)bits(fma(q, scale, shift) + set1(12582912.0f));
-            packed |= byte == 3 ? rounded << 24 : (rounded & 255) << (8 * byte);
-          }
-          store_bytes(bytes, (u8x64)packed);
+          const u16x32 pairs = (u16x32)from.weights(j);
+          const u16x32 even = (pairs & 255) * scale + shift, odd = (pairs >> 8) * scale + shift;
+          store_bytes(bytes, (u8x64)((even >> 8) | (odd & 0xff00)));
         }
       }
   }
