@@ -53,10 +53,12 @@ bench: $(STAMPS)/build
 	$(CC) -O2 -march=native -pthread tools/probe.c -o build/probe 2>/dev/null || rm -f build/probe
 	$(BIN)/firefront bench engine --model $(MODEL) $$(test -x build/probe && echo --probe build/probe) $(BENCH_ARGS)
 
-# Other engines on the same model in turns, below build/peers (some 6 GB; the first time takes half an
-# hour). TEXT=FILE measures divergence from float32 too. docs/bench.md says how to read what comes out.
+# Other engines on the same models in turns, below build/peers (some 8 GB; the first time takes half an
+# hour). All of the list without MODEL; goes on where it was stopped. TEXT=FILE measures divergence from
+# float32 too. docs/bench.md says how to read what comes out.
 bench-peers: $(STAMPS)/build
-	$(BIN)/python -m bench.peers --model $(MODEL) $(if $(TEXT),--text $(TEXT)) $(PEERS_ARGS)
+	$(BIN)/python -m bench.peers $(if $(filter file,$(origin MODEL)),,--model $(MODEL)) \
+	  $(if $(TEXT),--text $(TEXT)) $(PEERS_ARGS)
 
 $(STAMPS)/venv:
 	@test -n "$(PYTHON)" || { echo "Python 3.11 to 3.13 is needed: make PYTHON=/path/to/it"; exit 1; }

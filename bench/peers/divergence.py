@@ -5,6 +5,7 @@ raw float32 files, one row of the vocabulary for each scored position.
 """
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +74,31 @@ def from_logits(
     """Have an open session write its logits, and compare them."""
     with tempfile.TemporaryDirectory(dir=place.folder) as folder:
         path = Path(folder) / "logits"
-        try:
-            session.write_logits(question.chunks, FIRST, path)
-        finally:
-            session.close()
+        write(session, question, path)
         return compare(question.oracle, path, question.chunks, task.vocab_size)
+
+
+def of_run_alone(
+    session: ChildSession,
+    exact: Callable[[], ChildSession],
+    place: Place,
+    task: Task,
+    question: Question,
+) -> dict[str, Any]:
+    """The same, and `run`: against the engine's own weights in float32, so of its rounding alone.
+
+    The rest is how it changes the file's weights when it reads them.
+    """
+    with tempfile.TemporaryDirectory(dir=place.folder) as folder:
+        path, exact_path = Path(folder) / "logits", Path(folder) / "exact"
+        write(session, question, path)
+        write(exact(), question, exact_path)
+        found = compare(question.oracle, path, question.chunks, task.vocab_size)
+        return {**found, "run": compare(exact_path, path, question.chunks, task.vocab_size)}
+
+
+def write(session: ChildSession, question: Question, path: Path) -> None:
+    try:
+        session.write_logits(question.chunks, FIRST, path)
+    finally:
+        session.close()

@@ -33,6 +33,7 @@ class Task(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     vocab_size: int
     threads: int
+    quick: bool = False  # measure each figure once
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -85,7 +86,7 @@ def child_task(task: Task, use: str) -> dict[str, Any]:
     """What every child is told first; `use` is "speed" or "logits"."""
     return {
         "use": use, "model": str(task.model), "vocab_size": task.vocab_size,
-        "threads": task.threads,
+        "threads": task.threads, **({"enough_s": 0.0} if task.quick else {}),
     }  # fmt: skip
 
 

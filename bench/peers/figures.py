@@ -12,6 +12,8 @@ from typing import Any
 
 import msgspec
 
+OPS_PER_DOT = 128  # one 512-bit int8 dot-product instruction: 64 multiplies, 64 additions
+
 
 class Spread(msgspec.Struct, frozen=True):
     """A median with the least and the greatest of `count` values."""
@@ -71,6 +73,21 @@ def ratios(kept: Iterable[Measurement], ours: str, other: str, figure: str) -> S
     return spread(mine[number] / theirs[number] for number in sorted(mine.keys() & theirs.keys()))
 
 
+def shares(
+    kept: Iterable[Measurement], engine: str, figure: str, work: dict[str, float]
+) -> Spread | None:
+    """Of what the machine allowed just then: bytes or operations, whichever bind the figure."""
+    found = [m for m in kept if (m.engine, m.figure) == (engine, figure)]
+    return spread(m.tok_s * seconds_at_least(work, m) for m in found)
+
+
+def seconds_at_least(work: dict[str, float], m: Measurement) -> float:
+    """What a token takes by the better of both probes."""
+    bytes_s = max(p["bw_gbs"] for p in (m.before, m.after)) * 1e9
+    ops_s = max(sum(p["dp_g"]) for p in (m.before, m.after)) * OPS_PER_DOT * 1e9
+    return max(work["bytes"] / bytes_s, work["ops"] / ops_s)
+
+
 def wanting(
     measurements: Iterable[Measurement],
     engines: Iterable[str],
@@ -87,22 +104,39 @@ def wanting(
 def summary(
     measurements: list[Measurement],
     engines: list[str],
-    figures: list[str],
+    work: dict[str, dict[str, float]],
     ours: str,
     machine_class: str | None,
 ) -> dict[str, Any]:
-    """Figure by figure: each engine's speed and ours by it, None where nothing was kept."""
+    """Of each figure in `work`: each engine's speed, share of the limit, and ours by it.
+
+    None where nothing was kept.
+    """
     kept = of_class(measurements, machine_class)
     return {
         figure: {
             engine: {
                 "tok_s": speeds(kept, engine, figure),
                 "ours_by_it": ratios(kept, ours, engine, figure) if engine != ours else None,
+                "share": shares(kept, engine, figure, work[figure]),
+                "new_s": seconds_of(kept, engine, figure, 0),
+                "again_s": seconds_of(kept, engine, figure, 1),
             }
             for engine in engines
         }
-        for figure in figures
+        for figure in work
     }
+
+
+def seconds_of(kept: Iterable[Measurement], engine: str, figure: str, which: int) -> float | None:
+    """For `cached`: median seconds to the first token; 0: a new prompt, 1: the same again."""
+    found = [
+        run[which]
+        for m in kept
+        if (m.engine, m.figure) == (engine, figure) and figure.startswith("cached_")
+        for run in m.seconds
+    ]
+    return statistics.median(found) if found else None
 
 
 def limits(measurements: Iterable[Measurement], machine_class: str | None) -> dict[str, float]:
@@ -112,5 +146,5 @@ def limits(measurements: Iterable[Measurement], machine_class: str | None) -> di
         return {}
     return {
         "bandwidth_gb_s": statistics.median(p["bw_gbs"] for p in probes),
-        "int8_gop_s": statistics.median(sum(p["dp_g"]) for p in probes) * 128,
+        "int8_gop_s": statistics.median(sum(p["dp_g"]) for p in probes) * OPS_PER_DOT,
     }

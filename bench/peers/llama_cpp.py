@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.peers.children.workload import DECODE_LEN, PROMPT_LEN, streams_of
+from bench.peers.children.workload import DECODE_LEN, PROMPT_LEN, kind_of
 from bench.peers.engine import ANSWER_LIMIT_S, Answer, EngineFailed, Question, Task
 from bench.peers.place import CannotSetUp, Place
 
@@ -22,7 +22,7 @@ OPTIONS = {
     "CMAKE_C_FLAGS": "-w", "CMAKE_CXX_FLAGS": "-w", "LLAMA_BUILD_TESTS": "OFF",
     "LLAMA_BUILD_SERVER": "OFF", "LLAMA_CURL": "OFF",
 }  # fmt: skip
-RUNS = 3  # of llama-bench; it takes the mean
+RUNS = 2  # of llama-bench after one to warm up; it takes the mean
 
 
 class LlamaCpp:
@@ -100,17 +100,18 @@ class ToolSession:
 
     def measure(self, figure: str) -> Answer:
         model = ["-m", self._task.model, "-t", self._task.threads]
-        streams = streams_of(figure)
+        kind, number = kind_of(figure)
         started_s = time.perf_counter()
-        if not streams:
-            length = figure.partition("_")[2]
-            command = [self._folder / "llama-bench", *model, "-p", length, "-n", 0, "-r", RUNS]
-            speed = prefill_speed(output([*command, "-o", "json", *self._bench_flags]), int(length))
+        if kind == "cached":
+            raise EngineFailed("its tools measure no kept prefixes")
+        if kind == "prefill":
+            command = [self._folder / "llama-bench", *model, "-p", number, "-n", 0, "-r", RUNS]
+            speed = prefill_speed(output([*command, "-o", "json", *self._bench_flags]), number)
         else:
             command = [self._folder / "llama-batched-bench", *model, "-tb", self._task.threads]
-            command += ["-c", streams * (PROMPT_LEN + DECODE_LEN), "-npp", PROMPT_LEN]
-            command += ["-ntg", DECODE_LEN, "-npl", streams]
-            speed = decode_speed_of(output([*command, *self._flags]), streams)
+            command += ["-c", number * (PROMPT_LEN + DECODE_LEN), "-npp", PROMPT_LEN]
+            command += ["-ntg", DECODE_LEN, "-npl", number]
+            speed = decode_speed_of(output([*command, *self._flags], with_errors=True), number)
         return Answer(speed, [[round(time.perf_counter() - started_s, 3)]])
 
     def close(self) -> None:
@@ -137,8 +138,8 @@ def decode_speed_of(text: str, streams: int) -> float:
     raise EngineFailed(f"llama-batched-bench printed no row of {streams} streams")
 
 
-def output(command: list[Any]) -> str:
-    """Standard output of a command that must succeed."""
+def output(command: list[Any], *, with_errors: bool = False) -> str:
+    """Standard output of a command that must succeed; the fork prints its table to the other."""
     words = [str(word) for word in command]
     try:
         done = subprocess.run(
@@ -149,7 +150,8 @@ def output(command: list[Any]) -> str:
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
         raise EngineFailed(f"{Path(words[0]).name}: exit {done.returncode}: {' '.join(last)}")
-    return done.stdout.decode(errors="replace")
+    printed = done.stdout + done.stderr if with_errors else done.stdout
+    return printed.decode(errors="replace")
 
 
 def add_build_info(source: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from bench.peers.divergence import CHUNK, FIRST
 from bench.peers.engine import Engine, EngineFailed, Question, Task
 from bench.peers.place import CannotSetUp, Place
+from bench.peers.progress import Progress
 from bench.peers.transformers_engine import Transformers
 from firefront.text.tokenizer import load_tokenizer
 
@@ -34,32 +35,36 @@ def divergences(
     places: dict[str, Place],
     tools: Place,
     task: Task,
-    text_path: Path | None,
+    text_path: Path,
     count: int,
     say: Say,
-) -> dict[str, dict[str, Any]]:
-    """For each engine `kl`, `top1` and what else it gives, or `absent` with the reason."""
-    if text_path is None:
-        return {name: {"absent": "no text was given (--text)"} for name in engines}
+    progress: Progress,
+) -> None:
+    """Records for each engine `kl`, `top1` and what else it gives, or `absent` with the reason."""
+    engines = {name: e for name, e in engines.items() if name not in progress.divergence}
+    if not engines:
+        return
     text = read_text(text_path)
     chunks = chunks_of(text, task.model, count)
-    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(dir=tools.folder) as name:
         folder = Path(name)
         question = Question(chunks, folder / "text.txt", folder / "oracle", tools.python)
         question.text.write_text(text, encoding="utf-8")
-        oracle_absent = _write_oracle(Place(tools.root, "transformers", say), task, question, say)
+        oracle_absent = None
+        if not all(engine.has_own_oracle for engine in engines.values()):
+            place = Place(tools.root, "transformers", say)
+            oracle_absent = _write_oracle(place, task, question, say)
         for engine_name, engine in engines.items():
             say(f"{engine_name}: divergence from float32")
             if oracle_absent and not engine.has_own_oracle:
-                found[engine_name] = {"absent": oracle_absent}
-                continue
-            try:
-                found[engine_name] = engine.divergence(places[engine_name], task, question)
-            except (EngineFailed, CannotSetUp) as error:
-                found[engine_name] = {"absent": str(error)}
-            say(f"  {found[engine_name]}")
-    return found
+                found: dict[str, Any] = {"absent": oracle_absent}
+            else:
+                try:
+                    found = engine.divergence(places[engine_name], task, question)
+                except (EngineFailed, CannotSetUp) as error:
+                    found = {"absent": str(error)}
+            say(f"  {found}")
+            progress.diverged(engine_name, found)
 
 
 def _write_oracle(place: Place, task: Task, question: Question, say: Say) -> str | None:

@@ -1,6 +1,5 @@
 """The bench's arithmetic and judgement, on made-up measurements. No peer is needed."""
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +9,17 @@ import numpy as np
 import pytest
 
 from bench.peers import divergence, figures, llama_cpp, report, rounds
+from bench.peers import lot as lot_module
 from bench.peers.children import workload
 from bench.peers.engine import Answer, ChildSession, EngineFailed
 from bench.peers.figures import Measurement, Spread
 from bench.peers.firefront_engine import parse_variant
 from bench.peers.place import CannotSetUp, Place
+from bench.peers.progress import Progress, digest_of_code
 
 NEAR = {"class": "near", "bw_gbs": 30.0, "dp_g": [3.0, 3.0]}
 FAR = {"class": "far", "bw_gbs": 50.0, "dp_g": [3.0, 3.0]}
+WORK = {"decode_1": {"bytes": 1e8, "ops": 2e8}}
 
 
 def measured(
@@ -67,12 +69,32 @@ def test_summary_compares_within_the_class_only() -> None:
         measured(2, "ours", 90, FAR, FAR), measured(2, "peer", 1, FAR, FAR),
         measured(3, "ours", 90, NEAR, FAR), measured(3, "peer", 1),
     ]  # fmt: skip
-    found = figures.summary(measurements, ["ours", "peer"], ["decode_1"], "ours", "near")
-    assert found["decode_1"]["ours"] == {"tok_s": Spread(10, 10, 10, 1), "ours_by_it": None}
-    assert found["decode_1"]["peer"]["tok_s"] == Spread(3.0, 1, 5, 2)
-    assert found["decode_1"]["peer"]["ours_by_it"] == Spread(2.0, 2.0, 2.0, 1)
-    nothing = figures.summary([], ["ours"], ["decode_1"], "ours", None)
-    assert nothing == {"decode_1": {"ours": {"tok_s": None, "ours_by_it": None}}}
+    found = figures.summary(measurements, ["ours", "peer"], WORK, "ours", "near")["decode_1"]
+    assert found["ours"]["tok_s"] == Spread(10, 10, 10, 1)
+    assert found["ours"]["ours_by_it"] is None
+    assert found["peer"]["tok_s"] == Spread(3.0, 1, 5, 2)
+    assert found["peer"]["ours_by_it"] == Spread(2.0, 2.0, 2.0, 1)
+    nothing = figures.summary([], ["ours"], WORK, "ours", None)["decode_1"]["ours"]
+    assert set(nothing.values()) == {None}
+
+
+def test_a_share_is_of_what_binds_by_the_better_probe() -> None:
+    slower = {**NEAR, "bw_gbs": 15.0}
+    kept = [measured(1, "a", 150, slower, NEAR), measured(2, "a", 300, slower, slower)]
+    bound_by_bytes = {"bytes": 1e8, "ops": 1e6}
+    assert figures.shares(kept, "a", "decode_1", bound_by_bytes) == Spread(1.25, 0.5, 2.0, 2)
+    ops_a_second = 6.0e9 * figures.OPS_PER_DOT
+    bound_by_ops = {"bytes": 1.0, "ops": ops_a_second / 600}
+    assert figures.shares(kept, "a", "decode_1", bound_by_ops) == Spread(0.375, 0.25, 0.5, 2)
+    assert figures.shares(kept, "b", "decode_1", bound_by_ops) is None
+
+
+def test_first_tokens_are_of_new_and_repeated_prompts() -> None:
+    runs = [[0.5, 0.02], [0.7, 0.04], [0.6, 0.03]]
+    kept = [Measurement(1, "a", "cached_1000", 1.0, runs, NEAR, NEAR), measured(1, "a", 1)]
+    assert figures.seconds_of(kept, "a", "cached_1000", 0) == 0.6
+    assert figures.seconds_of(kept, "a", "cached_1000", 1) == 0.03
+    assert figures.seconds_of(kept, "a", "decode_1", 0) is None
 
 
 def test_limits_are_the_probes_medians() -> None:
@@ -93,8 +115,9 @@ def test_decode_speed_is_without_prefill() -> None:
 @pytest.mark.parametrize("bad", ["decode", "decode_0", "decode_x", "train_4", "prefill_-1"])
 def test_figures_are_checked(bad: str) -> None:
     with pytest.raises(ValueError, match="figures are"):
-        workload.streams_of(bad)
-    assert (workload.streams_of("decode_16"), workload.streams_of("prefill_512")) == (16, 0)
+        workload.kind_of(bad)
+    assert workload.kind_of("decode_16") == ("decode", 16)
+    assert workload.kind_of("cached_1000") == ("cached", 1000)
 
 
 def test_meter_asks_for_what_the_figures_are_defined_by() -> None:
@@ -114,6 +137,28 @@ def test_meter_asks_for_what_the_figures_are_defined_by() -> None:
     asked.clear()
     meter.measure("decode_4")  # its shapes are known by now: a short warm-up
     assert asked == [(1, 32, 4), (4, 128, 1), (4, 128, 65)]
+
+
+def test_a_cached_prompt_is_sent_again() -> None:
+    known: set[int] = set()
+
+    def seconds(prompts: list[list[int]], num_output: int) -> float:
+        if hash(tuple(prompts[0])) in known:
+            return 0.25
+        known.add(hash(tuple(prompts[0])))
+        return 2.0
+
+    keeps = workload.Meter(seconds, vocab_size=50, keeps_prefixes=True)
+    assert keeps.measure("cached_100") == {"tok_s": 400.0, "seconds": [[2.0, 0.25]]}
+    with pytest.raises(ValueError, match="keeps no prefixes"):
+        workload.Meter(seconds, vocab_size=50).measure("cached_100")
+
+
+def test_a_quick_meter_measures_once() -> None:
+    meter = workload.Meter(lambda prompts, num_output: 1e-3, vocab_size=50, enough_s=0.0)
+    assert len(meter.measure("prefill_8")["seconds"]) == 1
+    meter = workload.Meter(lambda prompts, num_output: 1e-3, vocab_size=50)
+    assert len(meter.measure("prefill_8")["seconds"]) == workload.MAX_RUNS
 
 
 # -- llama.cpp's tools -----------------------------------------------------------------------
@@ -173,13 +218,24 @@ def probes_of(*classes: str) -> Callable[[], dict[str, Any]]:
 
 
 def plan(rounds_: int, figures_: list[str], max_rounds: int = 9) -> rounds.Plan:
-    return rounds.Plan(figures_, rounds_, max_rounds, 1e9, None)
+    return rounds.Plan(figures_, rounds_, max_rounds, 1e9)
+
+
+def run(
+    sessions: dict[str, Fixed],
+    wanted: rounds.Plan,
+    probe: Callable[[], dict[str, Any]],
+    progress: Progress | None = None,
+) -> Progress:
+    progress = progress or Progress()
+    rounds.run_rounds(dict(sessions), wanted, probe, print, progress)
+    return progress
 
 
 def test_rounds_take_turns_and_end_when_enough_was_kept() -> None:
     ours, peer = Fixed(2), Fixed(1)
     wanted = plan(3, ["prefill_512", "decode_1"])
-    outcome = rounds.run_rounds({"ours": ours, "peer": peer}, wanted, probes_of("near"), print)
+    outcome = run({"ours": ours, "peer": peer}, wanted, probes_of("near"))
     turns = [(m.round, m.figure, m.engine) for m in outcome.measurements]
     assert turns == [
         (number, figure, engine)
@@ -187,13 +243,13 @@ def test_rounds_take_turns_and_end_when_enough_was_kept() -> None:
         for figure in ("prefill_512", "decode_1")
         for engine in ("ours", "peer")
     ]
-    assert outcome.machine_class == "near"
+    assert rounds.class_of(wanted, outcome) == "near"
 
 
 def test_an_arm_in_which_the_class_changed_is_measured_again() -> None:
     ours, peer = Fixed(2), Fixed(1)
     probe = probes_of("near", "near", "far", "near", "near")
-    outcome = rounds.run_rounds({"ours": ours, "peer": peer}, plan(1, ["decode_1"]), probe, print)
+    outcome = run({"ours": ours, "peer": peer}, plan(1, ["decode_1"]), probe)
     assert (len(ours.asked), len(peer.asked)) == (2, 3)  # twice in round 1, and all of round 2
     assert [m.machine_class for m in outcome.measurements][:3] == ["near", None, None]
     assert not figures.wanting(outcome.measurements, ["ours", "peer"], ["decode_1"], 1, "near")
@@ -207,18 +263,74 @@ def test_rounds_end_where_the_class_never_settles() -> None:
         return NEAR if flip["n"] % 2 else FAR
 
     wanted = plan(1, ["decode_1"], max_rounds=3)
-    outcome = rounds.run_rounds({"ours": Fixed(1)}, wanted, probe, print)
+    outcome = run({"ours": Fixed(1)}, wanted, probe)
     assert {m.round for m in outcome.measurements} == {1, 2, 3}
-    assert outcome.machine_class is None
+    assert rounds.class_of(wanted, outcome) is None
 
 
 def test_an_engine_that_fails_is_left_out_with_the_reason() -> None:
     ours, peer = Fixed(2), Fixed(1, broken="decode_1")
     wanted = plan(2, ["prefill_512", "decode_1"])
-    outcome = rounds.run_rounds({"ours": ours, "peer": peer}, wanted, probes_of("near"), print)
+    outcome = run({"ours": ours, "peer": peer}, wanted, probes_of("near"))
     assert outcome.failed == {"peer": {"decode_1": "out of memory"}}
     assert peer.asked == ["prefill_512", "decode_1", "prefill_512"]
     assert ours.asked == ["prefill_512", "decode_1"] * 2
+
+
+def test_a_class_that_is_wanted_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rounds, "WAIT_S", 0.0)
+    wanted = rounds.Plan(["decode_1"], 1, 9, 1e9, "near", patience_s=60.0)
+    ours = Fixed(1)
+    outcome = run({"ours": ours}, wanted, probes_of("far", "far", "far", "near"))
+    assert [m.machine_class for m in outcome.measurements] == ["near"]
+    hasty = rounds.Plan(["decode_1"], 1, 2, 1e9, "near")
+    outcome = run({"ours": ours}, hasty, probes_of("far"))
+    assert [m.machine_class for m in outcome.measurements] == ["far", "far"]
+
+
+def test_a_bench_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    path, about = tmp_path / "m.jsonl", {"model": "m"}
+    peer = Fixed(1, broken="decode_4")
+    first = Progress(path, about)
+    first.started("ours", {"start_s": 0.5})
+    first.missing("third", "does not build")
+    first.diverged("ours", {"kl": 0.25})
+    both = plan(1, ["decode_4", "decode_1"])
+    run({"ours": Fixed(2), "peer": peer}, both, probes_of("near"), first)
+    with path.open("ab") as file:
+        file.write(b'{"measurement": {"rou')  # stopped in the middle of a line
+    again = Progress(path, about)
+    assert again.measurements == first.measurements and len(again.measurements) == 3
+    assert again.failed == {"peer": {"decode_4": "out of memory"}}
+    assert again.info == {"ours": {"start_s": 0.5}} and again.absent == {"third": "does not build"}
+    assert again.divergence == {"ours": {"kl": 0.25}}
+    assert rounds.wanted_figures(both, ["ours", "peer"], again) == []
+    ours, peer = Fixed(2), Fixed(1)
+    run({"ours": ours, "peer": peer}, plan(2, ["decode_1"]), probes_of("near"), again)
+    assert (ours.asked, peer.asked) == (["decode_1"], ["decode_1"])
+    assert [m.round for m in again.measurements] == [1, 1, 1, 2, 2]
+    assert Progress(path, about).measurements == again.measurements
+    assert figures.ratios(again.measurements, "ours", "peer", "decode_1") == Spread(2, 2, 2, 2)
+
+
+def test_progress_of_something_else_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "m.jsonl"
+    Progress(path, {"code": "1"}).measured(measured(1, "ours", 1))
+    assert Progress(path, {"code": "2"}).measurements == []
+    assert len(path.with_suffix(".old").read_bytes().splitlines()) == 2
+    assert Progress(path, {"code": "2"}).measurements == []
+
+
+def test_the_digest_follows_what_is_measured(tmp_path: Path) -> None:
+    kernel, gateway = tmp_path / "csrc" / "a.cpp", tmp_path / "src/firefront/gateway/b.py"
+    for path in (kernel, gateway):
+        path.parent.mkdir(parents=True)
+        path.write_text("1")
+    first = digest_of_code(tmp_path)
+    gateway.write_text("2")
+    assert digest_of_code(tmp_path) == first
+    kernel.write_text("2")
+    assert digest_of_code(tmp_path) != first
 
 
 # -- children, set-up, divergence, report ----------------------------------------------------
@@ -313,19 +425,37 @@ def test_another_arm_of_ours_is_named_by_its_options() -> None:
 
 def test_the_page_names_who_is_absent_and_why() -> None:
     kept = [measured(1, "ours", 2000), measured(1, "peer", 1000)]
+    kept += [Measurement(1, "ours", "cached_1000", 5e4, [[0.5, 0.02]], NEAR, NEAR)]
+    work = {**WORK, "cached_1000": {"bytes": 1e5, "ops": 2e8}}
+    run_alone = {"kl": 0.004, "top1": 0.96}
     result = {
         "model": "m", "class": "near", "threads": 2, "machine": "CPU", "date": "2026-01-01",
         "revision": "abc", "command": report.shown_command(["--text", "../some/t.txt"]),
-        "figures": ["decode_1"], "engines": ["ours", "peer"], "about": {"ours": "all of it"},
+        "figures": list(work), "engines": ["ours", "peer"], "about": {"ours": "all of it"},
         "info": {"ours": {"start_s": 0.54}}, "limits": figures.limits(kept, "near"),
-        "summary": figures.summary(kept, ["ours", "peer"], ["decode_1"], "ours", "near"),
-        "divergence": {"ours": {"kl": 0.0025, "top1": 0.971}, "peer": {"absent": "no logits"}},
+        "summary": figures.summary(kept, ["ours", "peer"], work, "ours", "near"),
+        "divergence": {
+            "ours": {"kl": 0.0025, "top1": 0.971, "perplexity": 15.6, "oracle_perplexity": 15.5},
+            "peer": {"kl": 0.26, "top1": 0.75, "run": run_alone}, "fourth": {"absent": "no logits"},
+        },
         "absent": {"third": "does not build"}, "failed": {"peer": {"decode_32": "out of memory"}},
     }  # fmt: skip
     page = report.markdown(result, ["m.svg"])
-    assert "| ours | 2,000 | 0.5 | 2.50e-03 | 97.1% |" in page
-    assert "| peer | 1,000 (2.00: 2.00 to 2.00) | - | n/a | n/a |" in page
-    for line in ("third: does not build", "peer, decode_32: out of memory", "peer, KL: no logits"):
+    assert "| ours | 2,000 | 0.5 |" in page
+    assert "| peer | 1,000 (2.00: 2.00 to 2.00) | - |" in page
+    assert "| ours | 667 |" in page  # 2,000 tokens of 1e8 bytes a second, of 30 GB/s
+    assert "| ours | 1000 | 0.500 | 0.0200 | 25x |" in page
+    assert "| ours | 2.50e-03 | 97.1% | 15.600 | 15.500 | - |" in page
+    assert "| peer | 2.60e-01 | 75.0% | - | - | 4.00e-03 |" in page
+    absent = ("third: does not build", "peer, decode_32: out of memory", "fourth, KL: no logits")
+    for line in absent:
         assert f"- {line}" in page
     assert "`python -m bench.peers --text t.txt`" in page and "some" not in page
-    assert json.dumps(result["command"])
+
+
+def test_the_lot_is_known_engines_and_figures() -> None:
+    for name, lot in lot_module.LOTS.items():
+        assert set(lot.peers) <= set(lot_module.EVERY_PEER), name
+        assert all(workload.kind_of(figure) for figure in lot.figures)
+        assert all(parse_variant(variant).name for variant in lot.ours)
+    assert lot_module.lot_of("another") == lot_module.SMALL

@@ -35,12 +35,16 @@ def speeds(result: dict[str, Any], figure: str) -> dict[str, dict[str, float]]:
     return {engine: entry["tok_s"] for engine, entry in entries if entry["tok_s"]}
 
 
+def plain(result: dict[str, Any]) -> list[str]:
+    return [figure for figure in result["figures"] if not figure.startswith("cached_")]
+
+
 def title(result: dict[str, Any]) -> str:
     return f"{result['model']}, {result['class']}, {result['threads']} threads, {result['date']}"
 
 
 def draw_speed(result: dict[str, Any], path: Path) -> None:
-    figures = result["figures"]
+    figures = plain(result)
     size = (2.2 * len(figures) + 1, 3.2)
     fig, panels = plt.subplots(1, len(figures), figsize=size, squeeze=False, layout="constrained")
     for panel, figure in zip(panels[0], figures, strict=True):
@@ -62,7 +66,7 @@ def draw_speed(result: dict[str, Any], path: Path) -> None:
 def draw_roofline(result: dict[str, Any], path: Path) -> None:
     fig, panel = plt.subplots(figsize=(7, 4.5), layout="constrained")
     limits, work = result["limits"], result["work"]
-    intensities = {figure: work[figure]["ops"] / work[figure]["bytes"] for figure in work}
+    intensities = {figure: work[figure]["ops"] / work[figure]["bytes"] for figure in plain(result)}
     if limits:
         low, high = min(intensities.values()) / 2, max(intensities.values()) * 2
         peak, bandwidth = limits["int8_gop_s"], limits["bandwidth_gb_s"]
@@ -75,7 +79,7 @@ def draw_roofline(result: dict[str, Any], path: Path) -> None:
     for engine in result["engines"]:
         points = [
             (intensities[figure], speeds(result, figure)[engine]["median"] * work[figure]["ops"])
-            for figure in result["figures"]
+            for figure in plain(result)
             if engine in speeds(result, figure)
         ]
         if points:

@@ -15,7 +15,8 @@ def build(task: dict[str, Any]) -> dict[str, Any]:
     from firefront.engine.load import build_engine
 
     engine, tokenizer = build_engine(load_deployment(None, {}, **settings))
-    return {"seconds": Runner(engine, tokenizer.vocab_size).seconds, "versions": {}}
+    seconds = Runner(engine, tokenizer.vocab_size).seconds
+    return {"seconds": seconds, "keeps_prefixes": True, "versions": {}}
 
 
 def logits(settings: dict[str, Any], model: str) -> Any:

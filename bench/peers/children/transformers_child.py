@@ -22,6 +22,8 @@ def build(task: dict[str, Any]) -> dict[str, Any]:
     }
     if task["use"] == "export":
         model.save_pretrained(task["folder"])
+        tokenizer = transformers.AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer.save_pretrained(task["folder"])
     if task["use"] == "speed":
         parts["seconds"] = lambda prompts, num_output: seconds(model, prompts, num_output)
     return parts

@@ -17,19 +17,20 @@ from typing import Any
 
 PROMPT_LEN = 128
 DECODE_LEN = 64
-PREFILL_LEN = 512
 ENOUGH_S = 1.0  # a figure is measured again until its runs have taken this long,
 MAX_RUNS = 5  # but no more than this often; the median counts
 
 Seconds = Callable[[list[list[int]], int], float]  # prompts, tokens out of each -> seconds
 
 
-def streams_of(figure: str) -> int:
-    """How many streams `decode_N` has; 0 for a prefill."""
+def kind_of(figure: str) -> tuple[str, int]:
+    """`prefill_LENGTH`, `cached_LENGTH` or `decode_STREAMS` in two parts."""
     kind, _, number = figure.partition("_")
-    if kind not in ("prefill", "decode") or not number.isdigit() or not int(number):
-        raise ValueError(f"{figure}: figures are prefill_LENGTH and decode_STREAMS")
-    return int(number) if kind == "decode" else 0
+    if kind not in ("prefill", "cached", "decode") or not number.isdigit() or not int(number):
+        raise ValueError(
+            f"{figure}: figures are prefill_LENGTH, cached_LENGTH and decode_STREAMS"
+        )
+    return kind, int(number)
 
 
 def decode_speed(streams: int, short_s: float, long_s: float) -> float:
@@ -40,11 +41,24 @@ def decode_speed(streams: int, short_s: float, long_s: float) -> float:
 
 
 class Meter:
-    """Measures figures of an engine given as `seconds`; every prompt is new and random."""
+    """Measures figures of an engine given as `seconds`; every prompt is new and random.
 
-    def __init__(self, seconds: Seconds, vocab_size: int, seed: int = 0) -> None:
+    `keeps_prefixes`: a prompt that is sent again finds its prefix computed.
+    """
+
+    def __init__(
+        self,
+        seconds: Seconds,
+        vocab_size: int,
+        *,
+        keeps_prefixes: bool = False,
+        enough_s: float = ENOUGH_S,
+        seed: int = 0,
+    ) -> None:
         self._seconds = seconds
         self._vocab_size = vocab_size
+        self._keeps_prefixes = keeps_prefixes
+        self._enough_s = enough_s
         self._random = random.Random(seed)
         self._warm: set[str] = set()
 
@@ -55,14 +69,18 @@ class Meter:
 
     def _run(self, figure: str) -> tuple[list[float], float]:
         """The seconds of each request batch, and the speed that follows."""
-        streams = streams_of(figure)
-        if not streams:
-            length = int(figure.partition("_")[2])
-            took_s = self._seconds(self._prompts(1, length), 1)
-            return [took_s], length / took_s
-        short_s = self._seconds(self._prompts(streams, PROMPT_LEN), 1)
-        long_s = self._seconds(self._prompts(streams, PROMPT_LEN), DECODE_LEN + 1)
-        return [short_s, long_s], decode_speed(streams, short_s, long_s)
+        kind, number = kind_of(figure)
+        if kind == "decode":
+            short_s = self._seconds(self._prompts(number, PROMPT_LEN), 1)
+            long_s = self._seconds(self._prompts(number, PROMPT_LEN), DECODE_LEN + 1)
+            return [short_s, long_s], decode_speed(number, short_s, long_s)
+        prompts = self._prompts(1, number)
+        took_s = [self._seconds(prompts, 1)]
+        if kind == "cached":
+            if not self._keeps_prefixes:
+                raise ValueError("it keeps no prefixes here")
+            took_s.append(self._seconds(prompts, 1))
+        return took_s, number / took_s[-1]
 
     def _warm_up(self, figure: str) -> None:
         """Once with the figure's own shapes, later a few tokens only."""
@@ -70,8 +88,9 @@ class Meter:
             self._seconds(self._prompts(1, 32), 4)
             return
         self._warm.add(figure)
-        if streams := streams_of(figure):
-            self._seconds(self._prompts(streams, PROMPT_LEN), 8)
+        kind, number = kind_of(figure)
+        if kind == "decode":
+            self._seconds(self._prompts(number, PROMPT_LEN), 8)
         else:
             self._run(figure)
 
@@ -79,7 +98,7 @@ class Meter:
         self._warm_up(figure)
         runs: list[list[float]] = []
         speeds: list[float] = []
-        while len(runs) < MAX_RUNS and sum(map(sum, runs)) < ENOUGH_S:
+        while not runs or (len(runs) < MAX_RUNS and sum(map(sum, runs)) < self._enough_s):
             seconds, speed = self._run(figure)
             runs.append(seconds)
             speeds.append(speed)
@@ -101,7 +120,7 @@ def converse(build: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     """Read the task, build the engine, answer until the input ends.
 
     `build(task)` returns `seconds` and `versions`, or `logits` and `versions` if the task's "use"
-    is "logits"; whatever else it returns is reported with the versions.
+    is "logits"; `keeps_prefixes` is the meter's, whatever else it returns is reported.
     """
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
@@ -109,9 +128,14 @@ def converse(build: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     started_s = time.perf_counter()
     parts = build(task)
     seconds, logits = parts.pop("seconds", None), parts.pop("logits", None)
-    meter = Meter(seconds, task["vocab_size"]) if seconds else None
-    if meter:
+    keeps_prefixes = parts.pop("keeps_prefixes", False)
+    meter = None
+    if seconds:
         seconds([[1] * 32], 2)
+        meter = Meter(
+            seconds, task["vocab_size"], keeps_prefixes=keeps_prefixes,
+            enough_s=task.get("enough_s", ENOUGH_S),
+        )  # fmt: skip
     print(json.dumps({**parts, "start_s": time.perf_counter() - started_s}), file=answers)
     for line in lines(sys.stdin):
         request = json.loads(line)
