@@ -1,6 +1,7 @@
 """The engine's benchmark, on an engine that computes nothing: what it sends and what it reports."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from firefront.backends.cpu.executor import CpuExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ReplicaError, RequestError
-from firefront.core.messages import Delta, Stats, Submit
+from firefront.core.messages import Delta, Stats, Submit, Usage
 from firefront.core.step import SamplerRows, StepInputs
 from firefront.engine import bench
 from firefront.engine.profile import run_profile
@@ -26,6 +27,8 @@ class InstantEngine:
     def __init__(self, fail: bool = False) -> None:
         self.submits: list[Submit] = []
         self._left: dict[str, int] = {}
+        self._wanted: dict[str, int] = {}
+        self._busy_s = 0.0
         self._fail = fail
 
     @property
@@ -36,14 +39,16 @@ class InstantEngine:
         self.submits.append(submit)
         assert submit.sampling.max_tokens is not None and submit.sampling.ignore_eos
         self._left[submit.request_id] = submit.sampling.max_tokens
+        self._wanted[submit.request_id] = submit.sampling.max_tokens
 
     def abort(self, request_id: str, generation: int) -> None: ...
 
     def watch(self, new_work: object) -> None: ...
 
     def step(self) -> list[Delta]:
-        deltas = []
+        deltas, started_s = [], time.perf_counter()
         for request_id in list(self._left):
+            is_first = self._left[request_id] == self._wanted[request_id]
             self._left[request_id] -= 1
             finish = None if self._left[request_id] else "length"
             if self._fail:
@@ -54,12 +59,15 @@ class InstantEngine:
                 Delta(
                     request_id=request_id, generation=0, token_ids=[1], text="", finish=finish,
                     error="broken" if self._fail else None,
+                    usage=Usage(num_prompt=1, num_output=1) if is_first else None,
                 )
             )  # fmt: skip
+        self._busy_s += time.perf_counter() - started_s
         return deltas
 
     def stats(self) -> Stats:
-        raise AssertionError
+        zeros = {name: 0 for name in Stats.__struct_fields__}
+        return Stats(**{**zeros, "executor_s": self._busy_s})  # type: ignore[arg-type]
 
 
 def probe_program(folder: Path, text: str) -> Path:
@@ -81,8 +89,8 @@ def test_output_has_the_agreed_shape(starter_path: Path, tmp_path: Path) -> None
     program = probe_program(tmp_path, json.dumps(PROBE))
     result = run(starter_path, InstantEngine(), probe=program, num_runs=2, streams=(1, 4))
     assert list(result) == [
-        "model", "sha256", "threads", "class", "probe", "prefill_512", "decode", "ttft_1000",
-        "load_s", "peak_rss_bytes",
+        "model", "sha256", "threads", "class", "probe", "prefill_512", "decode", "python_share",
+        "ttft_1000", "load_s", "peak_rss_bytes",
     ]  # fmt: skip
     assert result["class"] == "same-ccx" and result["threads"] == 2
     assert result["probe"] == {"before": PROBE, "after": PROBE}
@@ -91,6 +99,9 @@ def test_output_has_the_agreed_shape(starter_path: Path, tmp_path: Path) -> None
     for speed in (*decode.values(), result["prefill_512"]):
         assert set(speed) == {"tok_s", "share", "runs"}
         assert len(speed["runs"]) == 2 and speed["share"] > 0
+    shares = result["python_share"]
+    assert isinstance(shares, dict) and list(shares) == ["1", "4"]
+    assert all(0 < share < 1 for share in shares.values())
     assert json.dumps(result)
 
 

@@ -132,6 +132,11 @@ def _print(result: dict[str, Any]) -> None:
             ("machine class", result["class"] or "not probed"),
             ("prefill 512", speed(result["prefill_512"])),
             *((f"decode x{n}", speed(figure)) for n, figure in result["decode"].items()),
+            *(
+                (f"Python x{n}", f"{share:.1%} of the time")
+                for n, share in result["python_share"].items()
+                if share is not None
+            ),
             ("first token of 1000", f"{ttft['cold']:.3f} s cold, {ttft['cached']:.3f} s cached"),
             ("load", f"{result['load_s']:.2f} s"),
             ("peak memory", human_bytes(result["peak_rss_bytes"])),

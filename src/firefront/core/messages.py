@@ -122,6 +122,7 @@ class Stats(Message, frozen=True):
     num_steps: int
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    executor_s: float = 0.0  # of step_s, outside Python
 
 
 class Heartbeat(Message, frozen=True):

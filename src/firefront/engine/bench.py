@@ -1,7 +1,8 @@
 """The engine's own benchmark: prefill, decode at several batch sizes, time to first token.
 
 Drives `Engine` directly, no sockets and no HTTP. Decode is `n * 64 / (time(128 in, 65 out) -
-time(128 in, 1 out))`, so that prefill is not in it. Every prompt is new, so that only `cached` hits
+time(128 in, 1 out))`, so that prefill is not in it. Python's share is of the same decode, with
+deltas joined and made into frames as a replica does. Every prompt is new, so that only `cached` hits
 the prefix cache. With a probe, each speed is also given as a share of what the machine allows.
 """
 
@@ -20,8 +21,9 @@ import msgspec
 
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ReplicaError, RequestError
-from firefront.core.messages import Submit
+from firefront.core.messages import Submit, encode
 from firefront.core.sampling import SamplingParams
+from firefront.engine.coalesce import Coalescer
 from firefront.engine.worker import EngineLike, Loaded
 from firefront.models import trace_model
 from firefront.ops import Sizes
@@ -96,14 +98,8 @@ class Runner:
 
     def seconds(self, prompts: list[list[int]], num_output: int) -> float:
         """Seconds from the first submit until every request has `num_output` tokens."""
-        sampling = SamplingParams(temperature=0.0, max_tokens=num_output, ignore_eos=True)
         started_s = time.perf_counter()
-        for prompt in prompts:
-            self._num_sent += 1
-            request_id = f"bench-{self._num_sent}"
-            self._engine.submit(
-                Submit(request_id=request_id, generation=0, token_ids=prompt, sampling=sampling)
-            )
+        self._submit(prompts, num_output)
         num_tokens = 0
         while self._engine.has_work:
             for delta in self._engine.step():
@@ -115,6 +111,32 @@ class Runner:
             wanted = len(prompts) * num_output
             raise ReplicaError(f"bench: {num_tokens} tokens came out, {wanted} were asked for")
         return elapsed_s
+
+    def python_share(self, num_streams: int) -> float | None:
+        """Share of the time of decoding spent outside the executor; None if it does not say."""
+        engine, coalescer = self._engine, Coalescer()
+        self._submit([self.prompt(PROMPT_LEN) for _ in range(num_streams)], DECODE_LEN + 1)
+        num_started = num_bytes = 0
+        started_s = before_s = 0.0
+        while engine.has_work:
+            deltas = engine.step()
+            due = coalescer.take(deltas, time.monotonic(), flush=not engine.has_work)
+            num_bytes += sum(len(encode(delta)) for delta in due)
+            if num_started < num_streams:  # prompts are being computed
+                num_started += sum(delta.usage is not None for delta in deltas)
+                started_s, before_s = time.perf_counter(), engine.stats().executor_s
+        elapsed_s = time.perf_counter() - started_s
+        executor_s = engine.stats().executor_s - before_s
+        return round(1 - executor_s / elapsed_s, 4) if executor_s else None
+
+    def _submit(self, prompts: list[list[int]], num_output: int) -> None:
+        sampling = SamplingParams(temperature=0.0, max_tokens=num_output, ignore_eos=True)
+        for prompt in prompts:
+            self._num_sent += 1
+            request_id = f"bench-{self._num_sent}"
+            self._engine.submit(
+                Submit(request_id=request_id, generation=0, token_ids=prompt, sampling=sampling)
+            )
 
 
 def run_bench(
@@ -142,9 +164,12 @@ def run_bench(
         PREFILL_LEN / runner.seconds([runner.prompt(PREFILL_LEN)], 1) for _ in range(num_runs)
     ]
     decode: dict[int, list[float]] = {}
+    python: dict[str, float | None] = {}
     for num_streams in streams:
         note(f"decode at {num_streams} streams")
         decode[num_streams] = [_decode_speed(runner, num_streams) for _ in range(num_runs)]
+        shares = [runner.python_share(num_streams) for _ in range(num_runs)]
+        python[str(num_streams)] = _median(shares)
     note(f"time to first token of {TTFT_LEN} tokens")
     cold, cached = _ttft(runner, num_runs)
     after = run_probe(probe)
@@ -165,6 +190,7 @@ def run_bench(
             str(n): speed(runs, lambda tok_s, n=n: roof.decode_share(tok_s, n))  # type: ignore[misc]
             for n, runs in decode.items()
         },
+        "python_share": python,
         "ttft_1000": {"cold": round(cold, 4), "cached": round(cached, 4)},
         "load_s": round(load_s, 3),
         "peak_rss_bytes": peak_rss_bytes(),
@@ -188,6 +214,11 @@ def _decode_speed(runner: Runner, num_streams: int) -> float:
     short_s = runner.seconds(prompts(), 1)
     long_s = runner.seconds(prompts(), DECODE_LEN + 1)
     return num_streams * DECODE_LEN / max(long_s - short_s, 1e-9)
+
+
+def _median(shares: list[float | None]) -> float | None:
+    known = [share for share in shares if share is not None]
+    return statistics.median(known) if known else None
 
 
 def _ttft(runner: Runner, num_runs: int) -> tuple[float, float]:

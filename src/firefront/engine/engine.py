@@ -144,7 +144,8 @@ class Engine:
         return bool(self._sequences or self._ready)
 
     def stats(self) -> Stats:
-        """Counts now, and totals since the start; `step_s` is the total time spent in steps."""
+        """Counts now, and totals since the start; `step_s` is the total time spent in steps,
+        `executor_s` that inside an executor that says so."""
         scheduler = self._scheduler
         return Stats(
             num_running=len(scheduler.running),
@@ -160,6 +161,7 @@ class Engine:
             num_steps=self._num_steps,
             drafted_tokens=self._speculator.num_drafted,
             accepted_tokens=self._speculator.num_accepted,
+            executor_s=getattr(self._executor, "busy_s", 0.0),
         )
 
     def check_invariants(self) -> None:

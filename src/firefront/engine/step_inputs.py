@@ -20,6 +20,7 @@ BANNED = -1e30  # a bias no logit can outweigh
 _BLOCK_SHIFT = BLOCK_SIZE.bit_length() - 1
 _OFFSET_MASK = BLOCK_SIZE - 1
 _UINT64 = 2**64 - 1
+FEW = 4  # up to so many decodes are written without numpy's vector operations
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
@@ -138,6 +139,9 @@ class StepBuffers:
 
     def _advance(self, decodes: list[Sequence]) -> None:
         num_seqs = len(decodes)
+        if num_seqs <= FEW:
+            self._advance_few(decodes)
+            return
         positions = self._positions[:num_seqs]
         starts = [s.num_computed for s in decodes]
         self._token_ids[:num_seqs] = [s.last_token for s in decodes]
@@ -150,6 +154,19 @@ class StepBuffers:
         self._row_position[:num_seqs] = self._seq_lens[:num_seqs]
         blocks = self._tables[self._arange[:num_seqs], positions >> _BLOCK_SHIFT]
         self._slot_mapping[:num_seqs] = (blocks << _BLOCK_SHIFT) + (positions & _OFFSET_MASK)
+
+    def _advance_few(self, decodes: list[Sequence]) -> None:
+        """The same one by one: after a step, numpy's code is no longer in the caches."""
+        for row, sequence in enumerate(decodes):
+            position = sequence.num_computed
+            idx = position >> _BLOCK_SHIFT
+            block = sequence.block_table.item(idx)
+            if not position & _OFFSET_MASK:  # the first token of a block it was just given
+                self._tables[row, idx] = block
+            self._token_ids[row] = sequence.last_token
+            self._positions[row] = position
+            self._seq_lens[row] = self._row_position[row] = position + 1
+            self._slot_mapping[row] = (block << _BLOCK_SHIFT) + (position & _OFFSET_MASK)
 
     def _append(self, num_decodes: int, chunks: list[Chunk]) -> tuple[int, int]:
         """Write the chunks behind the decodes; returns how many tokens and rows there are."""

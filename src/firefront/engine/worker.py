@@ -10,6 +10,7 @@ import collections
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import logging
 import os
 import signal
@@ -278,6 +279,7 @@ def main(make_engine: MakeEngine = default_engine, argv: list[str] | None = None
         outbox.put(messages.Error(message=error.message))
         outbox.close()
         sys.exit(EXIT_BAD_DEPLOYMENT)
+    gc.freeze()  # what is loaded stays: no collection need look at it again
     outbox.put(
         messages.Hello(
             version=messages.PROTOCOL_VERSION,

@@ -6,6 +6,7 @@ deployment leaves them open. Knows nothing of requests.
 
 import logging
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -120,6 +121,7 @@ class CpuExecutor:
         self.isa: str = self._native.isa
         pack(plan, checkpoint, self._native)
         self._native.finish(**sized.sizes)
+        self.busy_s = 0.0  # spent in native steps so far
         self._no_masks = np.zeros((0, 1), np.uint32)
 
     @property
@@ -176,16 +178,9 @@ class CpuExecutor:
         burst: Burst | None,
     ) -> StepResult:
         num_rows = len(inputs.logit_rows)
-        top = max(int(rows.rows["num_logprobs"].max()), 0) if num_rows else 0
-        num_results = num_rows * (burst.max_steps if burst else 1)
-        result = StepResult(
-            token_ids=np.empty(num_results, np.int32),
-            logprobs=np.empty(num_results, np.float32),
-            ranks=np.empty(num_results, np.int32),
-            top_ids=np.empty((num_results, top), np.int32),
-            top_logprobs=np.empty((num_results, top), np.float32),
-            bad_rows=np.empty(num_results, np.uint8),
-        )
+        top = max(rows.rows["num_logprobs"].max().item(), 0) if num_rows else 0
+        result = _empty(num_rows * (burst.max_steps if burst else 1), top)
+        started_s = time.perf_counter()
         num_steps = self._native.step(
             inputs.token_ids,
             inputs.positions,
@@ -211,7 +206,22 @@ class CpuExecutor:
                 burst.max_steps, burst.stop_ids, burst.stop_starts, burst.new_work
             )),
         )  # fmt: skip
-        return result if burst is None else _first(result, num_steps * num_rows)
+        self.busy_s += time.perf_counter() - started_s
+        if burst is None or num_steps == burst.max_steps:
+            return result
+        return _first(result, num_steps * num_rows)
+
+
+def _empty(num_rows: int, num_top: int) -> StepResult:
+    top_ids = np.empty((num_rows, num_top), np.int32)
+    return StepResult(
+        token_ids=np.empty(num_rows, np.int32),
+        logprobs=np.empty(num_rows, np.float32),
+        ranks=np.empty(num_rows, np.int32),
+        top_ids=top_ids,
+        top_logprobs=np.empty_like(top_ids, np.float32),
+        bad_rows=np.empty(num_rows, np.uint8),
+    )
 
 
 def _first(result: StepResult, num_rows: int) -> StepResult:
