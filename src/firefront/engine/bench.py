@@ -2,8 +2,8 @@
 
 Drives `Engine` directly, no sockets and no HTTP. Decode is `n * 64 / (time(128 in, 65 out) -
 time(128 in, 1 out))`, so that prefill is not in it. Python's share is of the same decode, with
-deltas joined and made into frames as a replica does. Every prompt is new, so that only `cached` hits
-the prefix cache. With a probe, each speed is also given as a share of what the machine allows.
+deltas joined and made into frames as a replica does. Every prompt is new, so that only `cached`
+hits the prefix cache. With a probe, each speed is also given as a share of what the machine allows.
 """
 
 import json
