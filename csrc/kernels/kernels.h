@@ -96,6 +96,7 @@ struct SampleInputs {
   const float* bias_values;
   const uint32_t* masks;
   int mask_words;
+  bool partial = false;  // logits of tokens that no mask allows are -inf: they were not computed
 };
 
 struct Sampled {

@@ -16,6 +16,16 @@ FF_INLINE f32 zero_where_less(f32 value, f32 x, f32 limit) {
   return bits(bits(value) & (i32)(x >= limit));
 }
 
+// Bit i is set where a[i] > b[i].
+FF_INLINE uint32_t lanes_above(f32 a, f32 b) {
+  const i32 weights = {1 << 0, 1 << 1, 1 << 2,  1 << 3,  1 << 4,  1 << 5,  1 << 6,  1 << 7,
+                       1 << 8, 1 << 9, 1 << 10, 1 << 11, 1 << 12, 1 << 13, 1 << 14, 1 << 15};
+  const i32 found = (i32)(a > b) & weights;
+  uint32_t lanes = 0;
+  for (int i = 0; i < 16; ++i) lanes |= static_cast<uint32_t>(found[i]);
+  return lanes;
+}
+
 FF_INLINE f32 keep_first(f32 value, int count, float fill) {
   const i32 lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
   return (lane < set1(count)) ? value : set1(fill);

@@ -11,6 +11,7 @@ FF_INLINE f32 round_even(f32 value) {
 FF_INLINE f32 zero_where_less(f32 value, f32 x, f32 limit) {
   return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, limit, _CMP_GE_OQ), value);
 }
+FF_INLINE uint32_t lanes_above(f32 a, f32 b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 FF_INLINE f32 keep_first(f32 value, int count, float fill) {
   const unsigned mask = count >= 16 ? 0xffffu : count <= 0 ? 0u : (1u << count) - 1;
   return _mm512_mask_mov_ps(_mm512_set1_ps(fill), static_cast<__mmask16>(mask), value);
