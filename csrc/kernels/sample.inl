@@ -32,8 +32,7 @@ FF_INLINE void each_above(const float* x, int n, float limit, Body&& body) {
 
 static int count_above(const float* x, int n, float limit) {
   int count = 0, k = 0;
-  for (; k + 16 <= n; k += 16)
-    count += __builtin_popcount(lanes_above(load(x + k), set1(limit)));
+  for (; k + 16 <= n; k += 16) count += __builtin_popcount(lanes_above(load(x + k), set1(limit)));
   for (; k < n; ++k) count += x[k] > limit;
   return count;
 }
@@ -107,7 +106,8 @@ static float kth_largest(const float* x, int n, int k, float* buffer) {
   std::memcpy(buffer, x, sizeof(float) * count);
   float limit = 0;
   auto cut = [&] {
-    std::nth_element(buffer, buffer + k - 1, buffer + count, std::greater<float>());
+    std::nth_element(buffer, buffer + k - 1, buffer + count,
+                     [](float a, float b) { return a > b; });  // a type of this ISA's own
     count = k;
     limit = buffer[k - 1];
   };
@@ -127,8 +127,7 @@ static float kth_largest(const float* x, int n, int k, float* buffer) {
 }
 
 // The `count` largest, best first, ties by lower id. `spare` and `buffer` have room for n.
-static void top_ids(const float* x, int n, int count, float* buffer, int32_t* spare,
-                    int32_t* ids) {
+static void top_ids(const float* x, int n, int count, float* buffer, int32_t* spare, int32_t* ids) {
   if (count <= 0) return;
   const float limit = kth_largest(x, n, count, buffer);
   int above = 0, equal = 0;
@@ -138,9 +137,8 @@ static void top_ids(const float* x, int n, int count, float* buffer, int32_t* sp
     else if (equal < count)
       spare[equal++] = id;
   });
-  std::sort(ids, ids + above, [&](int32_t a, int32_t b) {
-    return x[a] != x[b] ? x[a] > x[b] : a < b;
-  });
+  std::sort(ids, ids + above,
+            [&](int32_t a, int32_t b) { return x[a] != x[b] ? x[a] > x[b] : a < b; });
   std::memcpy(ids + above, spare, sizeof(int32_t) * (count - above));
 }
 
@@ -284,7 +282,7 @@ static void cut_top_p(Candidates& from, double mass, int32_t* spare) {
   for (int c = 0; c < from.count; ++c) sums[bucket_of(from.weights[c])] += from.weights[c];
   double sum = 0;
   int border = kBuckets - 1;
-  while (border > 0 && sum + sums[border] < mass) sum += sums[border--];
+  while (border > 0 && (sums[border] == 0 || sum + sums[border] < mass)) sum += sums[border--];
   int num_border = 0;
   for (int c = 0; c < from.count; ++c)
     if (bucket_of(from.weights[c]) == border) spare[num_border++] = c;
@@ -300,9 +298,7 @@ static void cut_top_p(Candidates& from, double mass, int32_t* spare) {
     const bool any = last > 0;
     const float edge = weights[spare[any ? last - 1 : 0]];
     const int32_t edge_id = from.ids[spare[any ? last - 1 : 0]];
-    from.keep([&](int32_t id, float w) {
-      return w > edge || (any && w == edge && id <= edge_id);
-    });
+    from.keep([&](int32_t id, float w) { return w > edge || (any && w == edge && id <= edge_id); });
   }
   std::memset(spare, 0, sizeof(int32_t) * num_border);
 }
