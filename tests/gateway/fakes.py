@@ -153,7 +153,12 @@ class FakeEngine:
     def _delta(self, running: _Running, text: str, **extra: Any) -> Delta:
         submit = running.submit
         usage = Usage(
-            num_prompt=len(submit.token_ids), num_output=len(running.output), num_cached=2
+            num_prompt=len(submit.token_ids),
+            num_output=len(running.output),
+            num_cached=2,
+            num_foretold=sum(
+                a == b for a, b in zip(submit.prediction, running.output, strict=False)
+            ),
         )
         fields = {
             "request_id": submit.request_id,

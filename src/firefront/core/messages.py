@@ -29,7 +29,8 @@ class Hello(Message, frozen=True):
 
 
 class Submit(Message, frozen=True):
-    """One sequence to run (n > 1 is n Submits). `deadline_s` is a duration from receipt."""
+    """One sequence to run (n > 1 is n Submits). `deadline_s` is a duration from receipt.
+    `prediction` is what the client expects to be said: it makes the same tokens come sooner."""
 
     request_id: str
     generation: int
@@ -40,6 +41,7 @@ class Submit(Message, frozen=True):
     grammar: str | None = None
     priority: int = 0
     deadline_s: float | None = None
+    prediction: list[int] = []
 
 
 class Logprob(msgspec.Struct, frozen=True, array_like=True):
@@ -53,11 +55,13 @@ class Logprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True):
-    """Token counts so far. `num_cached` prompt tokens were taken from the prefix cache."""
+    """Token counts so far. `num_cached` prompt tokens were taken from the prefix cache;
+    `num_foretold` output tokens, counted at the end, were the next ones of the prediction."""
 
     num_prompt: int
     num_output: int
     num_cached: int = 0
+    num_foretold: int = 0
 
 
 class Timings(msgspec.Struct, frozen=True, kw_only=True):

@@ -56,6 +56,10 @@ def check(submit: Submit, limits: Limits) -> tuple[NDArray[np.int32], int]:
                     f"{name}: token {token} is outside the vocabulary of {limits.vocab_size}",
                     param=name,
                 )
+    if submit.prediction and not (
+        min(submit.prediction) >= 0 and max(submit.prediction) < limits.vocab_size
+    ):
+        raise RequestError("prediction: a token is outside the vocabulary", param="prediction")
     room = limits.max_len - len(prompt)
     return prompt, room if sampling.max_tokens is None else min(sampling.max_tokens, room)
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from firefront.core.messages import Logprob, Submit, Timings, Usage
 from firefront.core.step import BLOCK_SIZE
-from firefront.engine.drafts.lookup import Lookup
+from firefront.engine.drafts.texts import Texts
 from firefront.engine.output import OutputText
 
 # A request overtakes at most this many earlier ones for each step of priority: nothing starves.
@@ -23,9 +23,10 @@ class Sequence:
     __slots__ = (
         "account_salt", "adapter", "arrived_s", "bias_ids", "bias_values", "block_keys",
         "block_table", "deadline_s", "first_token_s", "generation", "has_history", "is_finished",
-        "last_token", "lookup", "mask", "max_tokens", "may_draft", "num_blocks", "num_cached",
-        "num_computed", "num_scored", "num_tokens", "prompt_len", "prompt_logprobs", "rank",
-        "request_id", "sampler_row", "sampling", "scheduled_s", "stop_ids", "text", "tokens",
+        "last_token", "mask", "max_tokens", "may_draft", "num_blocks", "num_cached",
+        "num_computed", "num_scored", "num_tokens", "prediction", "prompt_len", "prompt_logprobs",
+        "rank", "request_id", "sampler_row", "sampling", "scheduled_s", "stop_ids", "text", "texts",
+        "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -74,7 +75,8 @@ class Sequence:
         self.text = text
         self.num_scored = 1  # prompt tokens with a log-probability or, the first, without one
         self.prompt_logprobs: list[Logprob] | None = None
-        self.lookup: Lookup | None = None
+        self.prediction = submit.prediction
+        self.texts: Texts | None = None
         self.may_draft = True
 
     @property
@@ -147,9 +149,27 @@ class Sequence:
         return end == self.num_tokens and self.max_tokens > 0
 
     def usage(self) -> Usage:
+        num_foretold = 0
+        if self.prediction and self.is_finished and self.may_draft:
+            num_foretold = self.drafting_texts().num_foretold
         return Usage(
-            num_prompt=self.prompt_len, num_output=self.num_output, num_cached=self.num_cached
+            num_prompt=self.prompt_len,
+            num_output=self.num_output,
+            num_cached=self.num_cached,
+            num_foretold=num_foretold,
         )
+
+    def drafting_texts(self) -> Texts:
+        """What drafts may be copied from, with all tokens up to the last."""
+        if self.texts is None:
+            self.texts = Texts(self.tokens[: self.prompt_len].tolist(), self.prediction)
+        num_seen = self.texts.num_seen
+        if num_seen == self.num_tokens - 1:
+            self.texts.push(self.last_token)
+        else:
+            for token in self.tokens[num_seen : self.num_tokens].tolist():
+                self.texts.push(token)
+        return self.texts
 
     def timings(self, now_s: float, *, is_last: bool) -> Timings:
         arrived, scheduled, first = self.arrived_s, self.scheduled_s, self.first_token_s

@@ -99,12 +99,19 @@ class Generation:
         num_prompt = sum(len(prompt.token_ids) for prompt in self.prompts)
         num_output = sum(self._num_output)
         first = self._usage[:: self.n]
-        return {
+        usage: dict[str, Any] = {
             "prompt_tokens": num_prompt,
             "completion_tokens": num_output,
             "total_tokens": num_prompt + num_output,
             "prompt_tokens_details": {"cached_tokens": sum(u.num_cached for u in first if u)},
         }
+        if num_predicted := self.n * len(self.prompts[0].prediction):
+            accepted = sum(u.num_foretold for u in self._usage if u)
+            usage["completion_tokens_details"] = {
+                "accepted_prediction_tokens": accepted,
+                "rejected_prediction_tokens": max(0, num_predicted - accepted),
+            }
+        return usage
 
     def _observe(self, index: int, delta: Delta) -> None:
         now_s, telemetry = self._gateway.clock.now(), self._gateway.telemetry
@@ -133,6 +140,7 @@ class Generation:
             generation=0,
             token_ids=prompt.token_ids,
             sampling=msgspec.structs.replace(prompt.sampling, n=1, seed=seed),
+            prediction=prompt.prediction,
         )
 
     def _sequence_id(self, index: int) -> str:

@@ -9,7 +9,7 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 import jinja2
@@ -48,6 +48,7 @@ class Prompt:
     token_ids: list[int]
     text: str | None
     sampling: SamplingParams
+    prediction: list[int] = field(default_factory=list)
 
 
 class Renderer:
@@ -89,7 +90,22 @@ class Renderer:
         wanted = limits.pop() if limits else None
         sampling = sampling_of(request, logprobs=_chat_logprobs(request), prompt_logprobs=None)
         self._check_tokens(sampling)
-        return fit(token_ids, None, sampling, wanted, None, max_len, "messages")
+        prompt = fit(token_ids, None, sampling, wanted, None, max_len, "messages")
+        if request.prediction is None:
+            return prompt
+        prediction = _text(request.prediction.content, "prediction.content")
+        return replace(prompt, prediction=await self._predicted(prediction, max_len))
+
+    async def _predicted(self, text: str, max_len: int) -> list[int]:
+        """The tokens of an expected answer. One that is too long could not be the answer."""
+        self._gate(len(text), max_len, "prediction")
+        token_ids = await self._run(len(text), lambda: self.tokenizer.encode(text, False))
+        if len(token_ids) > max_len:
+            raise ContextLengthError(
+                f"prediction: the model's context is {max_len} tokens; it has {len(token_ids)}",
+                param="prediction",
+            )
+        return token_ids
 
     async def completion(self, request: CompletionRequest, max_len: int) -> list[Prompt]:
         prompts = _prompts(request.prompt)
@@ -276,13 +292,21 @@ def _plain_message(message: Message, index: int) -> dict[str, Any]:
         if message.role != "assistant" or not message.tool_calls:
             raise RequestError(f"{where}: is required", param=where)
         plain["content"] = None
-    elif isinstance(message.content, list):
-        for i, part in enumerate(message.content):
-            if part.get("type") != "text" or not isinstance(part.get("text"), str):
-                kind = str(part.get("type"))[:40]
-                name = f"{where}[{i}]"
-                raise RequestError(f"{name}: only text is supported, got {kind!r}", param=name)
+    else:
+        _text(message.content, where)
     return plain
+
+
+def _text(content: str | list[dict[str, Any]], where: str) -> str:
+    """Text, or the texts of its parts; RequestError for a part that is something else."""
+    if isinstance(content, str):
+        return content
+    for i, part in enumerate(content):
+        if part.get("type") != "text" or not isinstance(part.get("text"), str):
+            kind = str(part.get("type"))[:40]
+            name = f"{where}[{i}]"
+            raise RequestError(f"{name}: only text is supported, got {kind!r}", param=name)
+    return "".join(part["text"] for part in content)
 
 
 def _num_chars(message: Message) -> int:

@@ -64,6 +64,15 @@ class Message(msgspec.Struct, kw_only=True):
     reasoning_content: str | None = None
 
 
+class Prediction(msgspec.Struct, kw_only=True):
+    """Text that much of the answer will be a copy of."""
+
+    type: Literal["content"]
+    content: Annotated[
+        str | list[dict[str, Any]], _doc('text, or parts {"type": "text", "text": ...}')
+    ]
+
+
 class ChatRequest(GenerationRequest, kw_only=True):
     """POST /v1/chat/completions."""
 
@@ -71,6 +80,9 @@ class ChatRequest(GenerationRequest, kw_only=True):
     max_completion_tokens: Annotated[int | None, _doc("as max_tokens, the newer name")] = None
     logprobs: Annotated[bool | int | None, _doc("log-probability of each token")] = None
     top_logprobs: Annotated[int | None, _doc("and of the likeliest others, up to 20")] = None
+    prediction: Annotated[
+        Prediction | None, _doc("an expected answer: the same tokens, sooner where it is right")
+    ] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, _doc("values for the template")] = None
 
 

@@ -5,10 +5,9 @@ clock. Invariant: drafts change how fast tokens come, never which.
 """
 
 import logging
-from collections.abc import Iterable
 
 from firefront.engine.drafts.cost import MAX_DRAFTS, Curve, StepCost
-from firefront.engine.drafts.lookup import Lookup
+from firefront.engine.drafts.texts import Texts
 from firefront.engine.scheduler import Chunk, StepPlan
 from firefront.engine.sequence import Sequence
 
@@ -38,12 +37,13 @@ class Speculator:
         self.is_hopeful = False
         if not self._max_draft or len(decodes) > MAX_SEQS:
             return none
-        lookups = [self._up_to_date(sequence) for sequence in decodes]
-        self.is_hopeful = any(lookup is not None and lookup.is_hopeful for lookup in lookups)
+        texts = [self._texts(sequence) for sequence in decodes]
+        self.is_hopeful = any(text is not None and text.is_hopeful for text in texts)
         budget = min(budget, MAX_DRAFTS)
         curve = self._cost.curve(len(decodes))
         if curve is None or budget <= 0:
             return none
+        lookups = [None if text is None else text.best for text in texts]
         offers: list[tuple[float, int]] = []  # chance of one more draft, sequence
         for idx, (sequence, lookup) in enumerate(zip(decodes, lookups, strict=True)):
             if lookup is not None:
@@ -91,18 +91,12 @@ class Speculator:
             most = min(most, missing - 1)
         return most
 
-    def _up_to_date(self, sequence: Sequence) -> Lookup | None:
-        """The sequence's lookup with all its tokens; None, once and for all, where that failed."""
+    def _texts(self, sequence: Sequence) -> Texts | None:
+        """The sequence's texts with all its tokens; None, once and for all, where that failed."""
         if not sequence.may_draft:
             return None
         try:
-            lookup = sequence.lookup
-            if lookup is None:
-                lookup = sequence.lookup = Lookup()
-                lookup.start(sequence.tokens[: sequence.prompt_len].tolist())
-            for token in _unseen(sequence, lookup):
-                lookup.push(token)
-            return lookup
+            return sequence.drafting_texts()
         except Exception:
             _log.exception("request %s goes on without drafts", sequence.request_id)
             sequence.may_draft = False
@@ -119,10 +113,3 @@ def worthwhile(curve: Curve, num_seqs: int, chances: list[float]) -> int:
         if rate > best:
             best, best_count = rate, count
     return best_count
-
-
-def _unseen(sequence: Sequence, lookup: Lookup) -> Iterable[int]:
-    if lookup.num_seen == sequence.num_tokens - 1:
-        return (sequence.last_token,)
-    tokens: list[int] = sequence.tokens[lookup.num_seen : sequence.num_tokens].tolist()
-    return tokens
