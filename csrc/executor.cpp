@@ -225,7 +225,7 @@ void Executor::finish(const Sizes& sizes) {
   logits_ = reinterpret_cast<float*>(take(bytes.logits));
   shrunk_ = reinterpret_cast<float*>(take(bytes.shrunk));
   logits_stride_ = static_cast<int64_t>(bytes.per_vocab / 4);
-  for (int64_t i = 0; i <= std::max(sizes.max_tokens, kHeadRows) / kHeadRows; ++i)
+  for (int i = 0; i < sizes.max_tokens / kHeadRows + 2; ++i)  // whole and narrow rows apart
     head_splits_.push_back(std::make_unique<Split>(threads_.count()));
 }
 

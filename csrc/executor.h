@@ -60,7 +60,8 @@ struct StepView {
   float *logprobs, *top_logprobs;
   uint8_t* bad;
   int top_stride;
-  float* logits;  // optional copy of all rows, R x V, for tests and evaluation
+  float* logits;  // optional copy of all rows, R x V, for tests and evaluation; -inf where a mask
+                  // made it needless to compute one
 };
 
 // Up to `max_steps` decode steps in one call. It ends early after a step in which a row was bad or
@@ -141,6 +142,12 @@ class Executor {
   };
   Layout layout(const Sizes& sizes) const;
   int rope_of(int inv_freq);
+  // Rows of head_rows_ whose logits are computed together.
+  struct HeadGroup {
+    int first, count;
+    std::vector<int64_t> panels;  // the panels that any of them needs; empty: all
+  };
+
   void check_ops(const Sizes& sizes) const;
   void check(const StepView& view) const;
   void check_burst(const StepView& view, const Burst& burst) const;
@@ -158,6 +165,12 @@ class Executor {
   void gate_up(Op& op, int thread);
   void add_norm(const Op& op, int thread);
   void head(Op& op, int thread);
+  bool is_narrow(const StepView& view, const SampleRow& row) const;
+  void plan_head(const StepView& view);
+  void choose_panels(const StepView& view, HeadGroup& group);
+  void head_unit(const Op& op, const HeadGroup& group, int64_t unit, const Activations& input,
+                 int thread);
+  void choose(int row, const float* logits, bool is_partial, int thread);
   const Activations& prepare(const Op& op, int thread, Rows rows);
   void shrink(const Op& op, int index, int64_t token, const float* x);
   void add_delta(const Op& op, Rows rows, int part, int64_t first, float* out) const;
@@ -208,7 +221,11 @@ class Executor {
   size_t num_left_ = 0;
   int64_t num_partials_ = 0, num_sets_ = 0;
   std::vector<float> partials_;
-  std::vector<std::unique_ptr<Split>> head_splits_;
+  std::vector<int32_t> head_rows_, head_tokens_;  // logit rows in the head's order, their tokens
+  std::vector<HeadGroup> head_groups_;
+  size_t num_groups_ = 0;
+  std::vector<uint32_t> allowed_;
+  std::vector<std::unique_ptr<Split>> head_splits_;  // a group each
 
   struct Adapter {
     std::vector<AdapterPart> parts;

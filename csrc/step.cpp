@@ -23,10 +23,10 @@ void Executor::step(const StepView& view) {
   view_ = &view;
   plan_attention(view);
   plan_tail(view);
+  plan_head(view);
   for (Op& op : ops_)
     op.split->reset(op.spec.kind == OpKind::Attention ? static_cast<int64_t>(items_of(op).size())
                                                       : op.units);
-  for (auto& split : head_splits_) split->reset(ops_.back().units);
   threads_.run([this](int thread) { run(thread); });
   view_ = nullptr;
 }
@@ -352,38 +352,6 @@ void Executor::gate_up(Op& op, int thread) {
     const int width = static_cast<int>(std::min<int64_t>(kPanelRows, stride - first));
     store(rows, gate, width, nullptr, nullptr, stride, out + first);
   });
-}
-
-void Executor::head(Op& op, int thread) {
-  const Scratch& scratch = scratch_[thread];
-  const int threads = threads_.count(), vocab = sizes_.vocab_size;
-  for (int first = 0; first < view_->num_rows; first += kHeadRows) {
-    const int rows = std::min(kHeadRows, view_->num_rows - first);
-    const Activations& input = prepare(op, thread, {rows, view_->logit_rows + first});
-    head_splits_[first / kHeadRows]->each(thread, [&](int64_t unit) {
-      kernels_.panel(*op.weights[0], unit, input, arithmetic_, scratch, scratch.out);
-      if (op.spec.softcap > 0)
-        kernels_.soft_cap(scratch.out, int64_t{rows} * kPanelRows, op.spec.softcap);
-      kernels_.store_rows(scratch.out, rows, kPanelRows, nullptr, nullptr, logits_stride_,
-                          logits_ + unit * kPanelRows);
-    });
-    meet(op, thread, &OpTime::run_ns);
-    for (int r = thread; r < rows; r += threads) {
-      const int row = first + r;
-      const float* logits = logits_ + r * logits_stride_;
-      const Sampled chosen =
-          kernels_.sample(view_->rows[row], view_->sample, logits, vocab, scratch,
-                          view_->top_ids + int64_t{row} * view_->top_stride,
-                          view_->top_logprobs + int64_t{row} * view_->top_stride);
-      view_->tokens[row] = chosen.token;
-      view_->ranks[row] = chosen.rank;
-      view_->logprobs[row] = chosen.logprob;
-      view_->bad[row] = chosen.bad;
-      if (view_->logits)
-        std::memcpy(view_->logits + int64_t{row} * vocab, logits, sizeof(float) * vocab);
-    }
-    if (first + kHeadRows < view_->num_rows) meet(op, thread, &OpTime::run_ns);
-  }
 }
 
 }  // namespace ff

@@ -1,0 +1,132 @@
+// The last op: logits of the rows that want some, and a choice from each. Rows whose mask allows
+// few tokens get the logits of those tokens' panels alone, bit for bit what the whole head gives
+// there.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "executor.h"
+
+namespace ff {
+namespace {
+
+constexpr int64_t kFewPanels = 2;  // few: at most one panel in so many
+
+// Calls body(panel) for each panel that has a token of the mask, ascending.
+template <class Body>
+void each_panel(const uint32_t* mask, int64_t num_panels, Body&& body) {
+  for (int64_t panel = 0; panel < num_panels; ++panel)
+    if (mask[panel / 2] >> (panel % 2 * 16) & 0xffff) body(panel);
+}
+
+// Clears columns [first, last) of `count` rows.
+void clear(float* logits, int64_t stride, int count, int64_t first, int64_t last) {
+  for (int r = 0; r < count; ++r)
+    std::fill(logits + r * stride + first, logits + r * stride + last, -INFINITY);
+}
+
+}  // namespace
+
+// True for rows that need only the logits that their mask allows.
+bool Executor::is_narrow(const StepView& view, const SampleRow& row) const {
+  if (row.mask_row < 0 || row.target >= 0 || row.num_logprobs >= 0) return false;
+  const uint32_t* mask = view.sample.masks + int64_t{row.mask_row} * view.sample.mask_words;
+  int64_t count = 0;
+  each_panel(mask, ops_.back().units, [&](int64_t) { ++count; });
+  return count > 0 && count * kFewPanels <= ops_.back().units;
+}
+
+// Puts the rows in the order in which they are computed: whole rows first, then narrow ones.
+void Executor::plan_head(const StepView& view) {
+  head_rows_.clear();
+  for (int r = 0; r < view.num_rows; ++r)
+    if (!is_narrow(view, view.rows[r])) head_rows_.push_back(r);
+  const int num_whole = static_cast<int>(head_rows_.size());
+  if (num_whole < view.num_rows)
+    for (int r = 0, w = 0; r < view.num_rows; ++r) {
+      if (w < num_whole && head_rows_[w] == r)
+        ++w;
+      else
+        head_rows_.push_back(r);
+    }
+  head_tokens_.clear();
+  for (const int row : head_rows_) head_tokens_.push_back(view.logit_rows[row]);
+  num_groups_ = 0;
+  for (int first = 0; first < view.num_rows;) {
+    const int end = first < num_whole ? num_whole : view.num_rows;
+    if (head_groups_.size() == num_groups_) head_groups_.emplace_back();
+    HeadGroup& group = head_groups_[num_groups_];
+    group.first = first;
+    group.count = std::min(kHeadRows, end - first);
+    group.panels.clear();
+    if (first >= num_whole) choose_panels(view, group);
+    const int64_t units = group.panels.size();
+    head_splits_[num_groups_++]->reset(units ? units : ops_.back().units);
+    first += group.count;
+  }
+}
+
+// The panels that any row of the group needs; none when those are too many to be worth it.
+void Executor::choose_panels(const StepView& view, HeadGroup& group) {
+  const int words = view.sample.mask_words;
+  allowed_.assign(words, 0);
+  for (int r = group.first; r < group.first + group.count; ++r) {
+    const uint32_t* mask = view.sample.masks + int64_t{view.rows[head_rows_[r]].mask_row} * words;
+    for (int w = 0; w < words; ++w) allowed_[w] |= mask[w];
+  }
+  const int64_t all = ops_.back().units;
+  each_panel(allowed_.data(), all, [&](int64_t panel) { group.panels.push_back(panel); });
+  if (static_cast<int64_t>(group.panels.size()) * kFewPanels > all) group.panels.clear();
+}
+
+void Executor::head(Op& op, int thread) {
+  for (size_t g = 0; g < num_groups_; ++g) {
+    const HeadGroup& group = head_groups_[g];
+    const Rows rows{group.count, head_tokens_.data() + group.first};
+    const Activations& input = prepare(op, thread, rows);
+    head_splits_[g]->each(thread, [&](int64_t unit) { head_unit(op, group, unit, input, thread); });
+    meet(op, thread, &OpTime::run_ns);
+    for (int r = thread; r < group.count; r += threads_.count())
+      choose(head_rows_[group.first + r], logits_ + r * logits_stride_, !group.panels.empty(),
+             thread);
+    if (g + 1 < num_groups_) meet(op, thread, &OpTime::run_ns);
+  }
+}
+
+// One panel for the rows of a group; where panels are left out, what lies before it is cleared, and
+// by the last what lies behind.
+void Executor::head_unit(const Op& op, const HeadGroup& group, int64_t unit,
+                         const Activations& input, int thread) {
+  const Scratch& scratch = scratch_[thread];
+  int64_t panel = unit;
+  if (!group.panels.empty()) {
+    panel = group.panels[unit];
+    const int64_t last = unit ? (group.panels[unit - 1] + 1) * kPanelRows : 0;
+    clear(logits_, logits_stride_, group.count, last, panel * kPanelRows);
+    if (unit + 1 == static_cast<int64_t>(group.panels.size()))
+      clear(logits_, logits_stride_, group.count, (panel + 1) * kPanelRows, logits_stride_);
+  }
+  kernels_.panel(*op.weights[0], panel, input, arithmetic_, scratch, scratch.out);
+  if (op.spec.softcap > 0)
+    kernels_.soft_cap(scratch.out, int64_t{group.count} * kPanelRows, op.spec.softcap);
+  kernels_.store_rows(scratch.out, group.count, kPanelRows, nullptr, nullptr, logits_stride_,
+                      logits_ + panel * kPanelRows);
+}
+
+void Executor::choose(int row, const float* logits, bool is_partial, int thread) {
+  const StepView& view = *view_;
+  SampleInputs inputs = view.sample;
+  inputs.partial = is_partial;
+  const int64_t top = int64_t{row} * view.top_stride;
+  const Sampled chosen =
+      kernels_.sample(view.rows[row], inputs, logits, sizes_.vocab_size, scratch_[thread],
+                      view.top_ids + top, view.top_logprobs + top);
+  view.tokens[row] = chosen.token;
+  view.ranks[row] = chosen.rank;
+  view.logprobs[row] = chosen.logprob;
+  view.bad[row] = chosen.bad;
+  const int64_t vocab = sizes_.vocab_size;
+  if (view.logits) std::memcpy(view.logits + row * vocab, logits, sizeof(float) * vocab);
+}
+
+}  // namespace ff
