@@ -7,6 +7,7 @@ which is decode only by itself), llama-perplexity the divergence.
 import json
 import os
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,9 @@ class LlamaCpp:
         return ToolSession(programs, task, self._flags, self._bench_flags, info)
 
     def divergence(self, place: Place, task: Task, question: Question) -> dict[str, Any]:
-        script = Path(__file__).parents[1] / "llama_perplexity.py"
+        script = Path(__file__).absolute().parents[1] / "llama_perplexity.py"
         binary = place.folder / "build" / "bin" / "llama-perplexity"
-        command = [question.tools_python, script, binary, task.model, question.text]
+        command = [question.tools_python, script, binary, task.model.absolute(), question.text]
         found = json.loads(output([*command, "--chunks", len(question.chunks), *self._flags]))
         if not {"kl", "top1"} <= found.keys():
             raise EngineFailed("llama-perplexity printed no divergence")
@@ -99,7 +100,7 @@ class ToolSession:
         self.info = info
 
     def measure(self, figure: str) -> Answer:
-        model = ["-m", self._task.model, "-t", self._task.threads]
+        model = ["-m", self._task.model.absolute(), "-t", self._task.threads]
         kind, number = kind_of(figure)
         started_s = time.perf_counter()
         if kind == "cached":
@@ -142,9 +143,11 @@ def output(command: list[Any], *, with_errors: bool = False) -> str:
     """Standard output of a command that must succeed; the fork prints its table to the other."""
     words = [str(word) for word in command]
     try:
-        done = subprocess.run(
-            words, capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * ANSWER_LIMIT_S
-        )
+        with tempfile.TemporaryDirectory() as folder:  # they write a log where they are started
+            done = subprocess.run(
+                words, capture_output=True, stdin=subprocess.DEVNULL, timeout=2 * ANSWER_LIMIT_S,
+                cwd=folder,
+            )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise EngineFailed(f"{Path(words[0]).name}: no end within its time") from None
     if done.returncode:
