@@ -9,18 +9,22 @@ from bench.peers.engine import ChildSession, Question, Task, child_task
 from bench.peers.place import Place
 
 BENCH = Path(__file__).parents[1]
+PLAIN = {"speculation": "off"}
 
 
 class Firefront:
-    """`options` are deployment fields, such as {"kv_dtype": "f32"}."""
+    """`options` are deployment fields, such as {"kv_dtype": "f32"}.
+
+    Speculation is off unless they say otherwise: random prompts end in loops, which it guesses.
+    """
 
     has_own_oracle = False
 
     def __init__(self, name: str = "firefront", options: dict[str, str] | None = None) -> None:
         self.name = name
-        self._options = options or {}
+        self._options = PLAIN | (options or {})
         chosen = ", ".join(f"{key}={value}" for key, value in self._options.items())
-        self.about = f"the file's weights; {chosen or 'defaults'}"
+        self.about = f"the file's weights; defaults but {chosen}"
 
     def set_up(self, place: Place) -> None:
         """It runs in the environment that the bench runs in."""

@@ -27,7 +27,10 @@ RUNS = 2  # of llama-bench after one to warm up; it takes the mean
 
 
 class LlamaCpp:
-    """`flags` go to every tool that runs the model, `bench_flags` are llama-bench's spelling."""
+    """`flags` go to every tool that runs the model, `bench_flags` are llama-bench's spelling.
+
+    `stream_flags` go with them where several streams run.
+    """
 
     has_own_oracle = True
 
@@ -39,11 +42,14 @@ class LlamaCpp:
         options: dict[str, str],
         flags: list[str],
         bench_flags: list[str],
+        stream_flags: list[str],
     ) -> None:
         self.name = name
         self._package, self._version = package, version
         self._options, self._flags, self._bench_flags = options, flags, bench_flags
-        self.about = f"the file's weights; {' '.join(['defaults', *flags])}"
+        self._stream_flags = stream_flags
+        streams = [f"({' '.join(stream_flags)} at several streams)"] if stream_flags else []
+        self.about = f"the file's weights; {' '.join(['defaults', *flags, *streams])}"
 
     def set_up(self, place: Place) -> None:
         place.environment(BUILD_TOOLS)
@@ -72,7 +78,9 @@ class LlamaCpp:
     def open(self, place: Place, task: Task) -> "ToolSession":
         info = {"versions": {self._package: self._version}}
         programs = place.folder / "build" / "bin"
-        return ToolSession(programs, task, self._flags, self._bench_flags, info)
+        return ToolSession(
+            programs, task, self._flags, self._bench_flags, self._stream_flags, info
+        )
 
     def divergence(self, place: Place, task: Task, question: Question) -> dict[str, Any]:
         script = Path(__file__).absolute().parents[1] / "llama_perplexity.py"
@@ -93,10 +101,11 @@ class ToolSession:
         task: Task,
         flags: list[str],
         bench_flags: list[str],
+        stream_flags: list[str],
         info: dict[str, Any],
     ) -> None:
         self._folder, self._task = folder, task
-        self._flags, self._bench_flags = flags, bench_flags
+        self._flags, self._bench_flags, self._stream_flags = flags, bench_flags, stream_flags
         self.info = info
 
     def measure(self, figure: str) -> Answer:
@@ -112,7 +121,8 @@ class ToolSession:
             command = [self._folder / "llama-batched-bench", *model, "-tb", self._task.threads]
             command += ["-c", number * (PROMPT_LEN + DECODE_LEN), "-npp", PROMPT_LEN]
             command += ["-ntg", DECODE_LEN, "-npl", number]
-            speed = decode_speed_of(output([*command, *self._flags], with_errors=True), number)
+            command += [*self._flags, *(self._stream_flags if number > 1 else [])]
+            speed = decode_speed_of(output(command, with_errors=True), number)
         return Answer(speed, [[round(time.perf_counter() - started_s, 3)]])
 
     def close(self) -> None:
@@ -175,9 +185,10 @@ LLAMA_CPP = LlamaCpp(
     "llama.cpp", "llama-cpp-python", "0.3.36",
     {"LLAMA_BUILD_EXAMPLES": "OFF", "LLAMA_BUILD_APP": "OFF", "LLAMA_OPENSSL": "OFF",
      "LLAMA_USE_PREBUILT_UI": "OFF"},
-    flags=[], bench_flags=[],
+    flags=[], bench_flags=[], stream_flags=[],
 )  # fmt: skip
 IK_LLAMA_CPP = LlamaCpp(
     "ik_llama.cpp", "ik-llama-cpp-python", "0.1.5",
     {"GGML_IQK_FA_ALL_QUANTS": "OFF"}, flags=["-rtr"], bench_flags=["-rtr", "1"],
+    stream_flags=["-no-fa"],  # its flash attention fails an assertion (S > 0) on several sequences
 )  # fmt: skip

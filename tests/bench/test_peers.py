@@ -417,7 +417,8 @@ def test_divergence_of_known_logits(tmp_path: Path) -> None:
 def test_another_arm_of_ours_is_named_by_its_options() -> None:
     engine = parse_variant("f32:kv_dtype=f32,activations=f32")
     assert engine.name == "firefront f32"
-    assert engine.about.endswith("kv_dtype=f32, activations=f32")
+    assert engine.about.endswith("speculation=off, kv_dtype=f32, activations=f32")
+    assert parse_variant("ngram:speculation=ngram").about.endswith(" speculation=ngram")
     for bad in ("f32", "f32:", ":a=b", "f32:a"):
         with pytest.raises(ValueError, match="NAME:key=value"):
             parse_variant(bad)

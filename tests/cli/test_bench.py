@@ -79,6 +79,7 @@ def probe_program(folder: Path, text: str) -> Path:
 
 def run(path: Path, engine: InstantEngine, **options: object) -> dict[str, object]:
     def load(deployment: Deployment) -> Loaded:
+        assert deployment.speculation == "off"
         return Loaded(engine, "tiny", 4096, 1000, 16)
 
     deployment = Deployment(model=str(path), threads=2)

@@ -3,7 +3,8 @@
 Drives `Engine` directly, no sockets and no HTTP. Decode is `n * 64 / (time(128 in, 65 out) -
 time(128 in, 1 out))`, so that prefill is not in it. Python's share is of the same decode, with
 deltas joined and made into frames as a replica does. Every prompt is new, so that only `cached`
-hits the prefix cache. With a probe, each speed is also given as a share of what the machine allows.
+hits the prefix cache; speculation is off, as random prompts end in loops that it would guess. With
+a probe, each speed is also given as a share of what the machine allows.
 """
 
 import json
@@ -154,7 +155,7 @@ def run_bench(
     before = run_probe(probe)
     note("loading")
     started_s = time.perf_counter()
-    loaded = load(deployment)
+    loaded = load(msgspec.structs.replace(deployment, speculation="off"))
     load_s = time.perf_counter() - started_s
     with open_checkpoint(path) as checkpoint:
         runner = Runner(loaded.engine, checkpoint.config.vocab_size)
