@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -166,3 +167,15 @@ def test_import_is_lazy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
     with pytest.raises(AttributeError, match="nothing"):
         firefront.nothing  # noqa: B018
+
+
+def test_a_completion_loads_no_library_of_chat_server_or_training(starter_path: Path) -> None:
+    code = (
+        "import sys; from firefront import LLM, SamplingParams;"
+        f"llm = LLM({str(starter_path)!r}, kv_blocks=8, threads=1);"
+        "out = llm.generate('Once upon a time', SamplingParams(max_tokens=1, temperature=0));"
+        "assert len(out[0].outputs[0].token_ids) == 1;"
+        "heavy = {'jinja2', 'pydantic', 'fastapi', 'uvicorn', 'asyncio', 'typer', 'rich', 'torch'};"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

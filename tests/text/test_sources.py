@@ -1,7 +1,9 @@
 """Vocabularies from GGUF metadata and from folders: what is read, and what is refused."""
 
+import gc
 import json
 import random
+import re
 import string
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from firefront.core.errors import ModelFileError
 from firefront.text.gguf_vocab import vocabulary_from_gguf
 from firefront.text.pretokenizers import BYTE_LEVEL_STYLES
 from firefront.text.tokenizer import Tokenizer, load_tokenizer
-from firefront.text.vocab import byte_level_bytes
+from firefront.text.vocab import byte_level_bytes, byte_level_table
 from tests.text.corpus import AWKWARD, random_texts
 
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>{% endfor %}"
@@ -127,6 +129,27 @@ def test_byte_level_styles_cover_every_byte() -> None:
         for text in AWKWARD + random_texts(50):
             kept = normalizer.normalize_str(text) if normalizer else text
             assert tokenizer.decode(tokenizer.encode(text)) == kept, name
+
+
+def test_a_table_of_byte_level_tokens_is_that_of_each() -> None:
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    source = random.Random(5)
+    tokens = ["".join(source.choices(alphabet, k=source.randrange(6))) for _ in range(300)]
+    tokens += ["", "a b", "日本", "Ġ日", "\U0001f642", "\x00", "é", "\x7f\xad", "", "Ā"]
+    assert byte_level_table(tokens) == [byte_level_bytes(token) for token in tokens]
+    assert byte_level_table([]) == []
+
+
+@pytest.mark.parametrize("merge", ["a", "a zz", "zz a", "b a", " a", "a  b", "a b c", ""])
+def test_a_bad_merge_is_named(merge: str) -> None:
+    metadata = {
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.tokens": ["a", "b", "ab", " "],
+        "tokenizer.ggml.merges": ["a b", merge],
+    }
+    with pytest.raises(ModelFileError, match=rf"merge 1 \({re.escape(repr(merge))}\) is not of"):
+        vocabulary_from_gguf(metadata, "model.gguf")
+    assert gc.isenabled()
 
 
 @pytest.mark.parametrize(

@@ -94,6 +94,11 @@ def test_data_is_a_read_only_view(tmp_path):
     assert data.tobytes() == b"\1" * 36  # a view that is still held outlives close()
 
 
+def two_strings(length: int, content: bytes) -> bytes:
+    """An array of "a" and of a string that says it is `length` bytes long."""
+    return struct.pack("<IQQ", STRING, 2, 1) + b"a" + struct.pack("<Q", length) + content
+
+
 @pytest.mark.parametrize(
     ("raw", "match"),
     [
@@ -116,6 +121,9 @@ def test_data_is_a_read_only_view(tmp_path):
         (RawGGUF(pairs=[("k", ARRAY, struct.pack("<IQ", 99, 0))]), "unknown array type"),
         (RawGGUF(pairs=[("k", ARRAY, struct.pack("<IQ", U64, 1 << 61))]), "cannot fit"),
         (RawGGUF(pairs=[("k", STRING, struct.pack("<Q", 1 << 40))]), "cannot fit"),
+        (RawGGUF(pairs=[("k", ARRAY, two_strings(1, b"\xff"))]), "k at byte 58.*not UTF-8"),
+        (RawGGUF(pairs=[("k", ARRAY, two_strings(1 << 40, b"b"))]), "byte 58.*cannot fit"),
+        (RawGGUF(pairs=[("k", ARRAY, two_strings(2**64 - 1, b"b"))]), "k.*cannot fit"),
         (RawGGUF(pairs=[("general.alignment", U32, 0)]), "general.alignment.*: 0, expected"),
         (RawGGUF(pairs=[("general.alignment", U32, 48)]), "not a power of two"),
         (RawGGUF(pairs=[("general.alignment", U32, 1 << 31)]), "expected 1 to"),

@@ -10,6 +10,8 @@ from firefront.core.sampling import SamplingParams
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 64 << 20
+TOKEN_VARIABLE = "FIREFRONT_BOOT_TOKEN"  # by which a replica gets the secret of its Hello
+EXIT_BAD_DEPLOYMENT = 3  # the deployment or the model is at fault: a restart cannot help
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknown_fields=True):

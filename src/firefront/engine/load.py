@@ -3,32 +3,48 @@
 The only place where the engine meets a particular executor.
 """
 
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.step import BLOCK_SIZE
 from firefront.engine.coalesce import FLUSH_S
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
-from firefront.engine.worker import Loaded
-from firefront.text.tokenizer import Tokenizer, load_tokenizer
+from firefront.text.tokenizer import Tokenizer, gguf_tokenizer, load_tokenizer
+
+if TYPE_CHECKING:
+    from firefront.backends.cpu.executor import CpuExecutor
+    from firefront.engine.worker import Loaded
 
 
 def build_engine(
     deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
 ) -> tuple[Engine, Tokenizer]:
     """Load the deployment's model. FirefrontErrors say what is wrong with model or machine."""
-    from firefront.backends.cpu.executor import load
     from firefront.weights.fetch import resolve
 
-    path = resolve(deployment.model)
-    tokenizer = load_tokenizer(path)
-    executor = load(path, deployment)
+    executor, tokenizer = _load(resolve(deployment.model), deployment)
     config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
     return Engine(executor, tokenizer, config, SystemClock()), tokenizer
 
 
-def load_engine(deployment: Deployment) -> Loaded:
+def _load(path: Path, deployment: Deployment) -> tuple["CpuExecutor", Tokenizer]:
+    """The executor and the tokenizer; a file's header is read once for both."""
+    from firefront.backends.cpu.executor import load_checkpoint
+    from firefront.weights.checkpoint import open_checkpoint
+
+    with open_checkpoint(path) as checkpoint:
+        executor = load_checkpoint(checkpoint, deployment)
+        if checkpoint.kind == "gguf":
+            return executor, gguf_tokenizer(checkpoint.metadata, path)
+    return executor, load_tokenizer(path)
+
+
+def load_engine(deployment: Deployment) -> "Loaded":
     """What a replica needs: the engine, and what its Hello says."""
+    from firefront.engine.worker import Loaded
     from firefront.weights.fetch import model_name
 
     engine, _ = build_engine(deployment)

@@ -32,8 +32,6 @@ from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, OverloadedError
 from firefront.engine.coalesce import Coalescer
 
-TOKEN_VARIABLE = "FIREFRONT_BOOT_TOKEN"
-EXIT_BAD_DEPLOYMENT = 3  # the deployment or the model is at fault: a restart cannot help
 HEARTBEAT_S = 1.0
 MAX_OUTBOX_BYTES = 256 << 20
 _PR_SET_PDEATHSIG = 1
@@ -261,7 +259,7 @@ def main(make_engine: MakeEngine = default_engine, argv: list[str] | None = None
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--deployment", type=Path, required=True)
     options = parser.parse_args(argv)
-    token = os.environ.pop(TOKEN_VARIABLE, "")
+    token = os.environ.pop(messages.TOKEN_VARIABLE, "")
     die_with_parent()
     # The gateway decides when this process ends: a signal to the whole group must not cut streams.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -278,7 +276,7 @@ def main(make_engine: MakeEngine = default_engine, argv: list[str] | None = None
     except FirefrontError as error:
         outbox.put(messages.Error(message=error.message))
         outbox.close()
-        sys.exit(EXIT_BAD_DEPLOYMENT)
+        sys.exit(messages.EXIT_BAD_DEPLOYMENT)
     gc.freeze()  # what is loaded stays: no collection need look at it again
     outbox.put(
         messages.Hello(

@@ -22,7 +22,6 @@ import msgspec
 from firefront.core import messages
 from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, OverloadedError, ReplicaError, RequestError
-from firefront.engine.worker import EXIT_BAD_DEPLOYMENT, TOKEN_VARIABLE
 
 DEFAULT_COMMAND = (sys.executable, "-m", "firefront.engine.worker")
 MAX_UNSENT_BYTES = 128 << 20
@@ -60,7 +59,7 @@ class ReplicaProcess:
                 f"--deployment={deployment_file}",
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=sys.__stderr__,
-                env={**os.environ, TOKEN_VARIABLE: token},
+                env={**os.environ, messages.TOKEN_VARIABLE: token},
                 start_new_session=True,  # Ctrl-C in the terminal must not reach it
             )
             self = cls(folder, process, token)
@@ -170,7 +169,7 @@ class ReplicaProcess:
 
     async def _load_failure(self, text: str) -> FirefrontError:
         code = await self._process.wait()
-        return RequestError(text) if code == EXIT_BAD_DEPLOYMENT else ReplicaError(text)
+        return RequestError(text) if code == messages.EXIT_BAD_DEPLOYMENT else ReplicaError(text)
 
 
 def _peer_uid(connection: socket.socket) -> int | None:

@@ -26,7 +26,6 @@ from firefront.fleet.process import DEFAULT_COMMAND
 from firefront.fleet.replica import Replica, ReplicaLimits
 from firefront.fleet.router import Router
 from firefront.gateway import auth
-from firefront.gateway.app import create_app
 from firefront.gateway.http_guard import GuardedProtocol
 from firefront.gateway.render import Renderer, TextPort
 from firefront.gateway.state import Gateway, Settings, version
@@ -129,14 +128,17 @@ class _Server:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
-        http = _Http(_http_config(self._gateway))
-        tasks = [
-            asyncio.create_task(http.serve(sockets=[self._listener])),
-            asyncio.create_task(self._gateway.telemetry.watch_event_loop()),
-        ]
+        # Models load in processes of their own while the application is imported here.
         loading = asyncio.create_task(self._load())
         stop = asyncio.create_task(self._stop_asked.wait())
+        tasks: list[asyncio.Task[None]] = []
+        http: _Http | None = None
         try:
+            http = _Http(await asyncio.to_thread(_http_config, self._gateway))
+            tasks = [
+                asyncio.create_task(http.serve(sockets=[self._listener])),
+                asyncio.create_task(self._gateway.telemetry.watch_event_loop()),
+            ]
             await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
             if loading.done():
                 loading.result()  # raises why a model cannot be served
@@ -146,10 +148,11 @@ class _Server:
         finally:
             loading.cancel()
             stop.cancel()
-            http.should_exit = True
-            with contextlib.suppress(Exception):
-                await tasks[0]
-            tasks[1].cancel()
+            if http is not None and tasks:
+                http.should_exit = True
+                with contextlib.suppress(Exception):
+                    await tasks[0]
+                tasks[1].cancel()
             await asyncio.gather(*(replica.stop() for replica in self._router.replicas))
         return 0
 
@@ -205,6 +208,8 @@ def _with_hosts(settings: Settings, hosts: frozenset[str] | None) -> Settings:
 
 
 def _http_config(gateway: Gateway) -> uvicorn.Config:
+    from firefront.gateway.app import create_app  # heavy
+
     return uvicorn.Config(
         create_app(gateway),
         http=GuardedProtocol,

@@ -5,7 +5,9 @@ Takes a plain dict of GGUF keys, so it knows nothing of the file format. Every i
 before use; what a file must not say is a ModelFileError naming the key.
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tokenizers import AddedToken as BackendToken
@@ -19,7 +21,7 @@ from firefront.text.vocab import (
     SPACE_MARK,
     AddedToken,
     Vocabulary,
-    byte_level_bytes,
+    byte_level_table,
     end_ids,
     plain_bytes,
     sentencepiece_bytes,
@@ -53,7 +55,7 @@ class _Metadata:
         if value is None:
             raise self.error(key, "missing; the file has no usable tokenizer")
         items = value.tolist() if hasattr(value, "tolist") else list(value)
-        if not all(isinstance(item, kind) for item in items):
+        if not all(issubclass(found, kind) for found in set(map(type, items))):
             raise self.error(key, "holds a value of the wrong type")
         if length is not None and len(items) != length:
             raise self.error(key, f"has {len(items)} entries for {length} tokens")
@@ -86,32 +88,32 @@ def vocabulary_from_gguf(values: Mapping[str, Any], source: str) -> Vocabulary:
         if meta.has("token_type")
         else [_NORMAL] * len(tokens)
     )
-    model = values.get(_PREFIX + "model")
+    model, ids = values.get(_PREFIX + "model"), _ids(tokens)
     if model == "gpt2":
         style = _style(meta)
-        backend = _byte_level(meta, tokens, style)
-        spell, add_bos, strips_space = byte_level_bytes, style.add_bos, False
+        backend = _byte_level(meta, ids, style)
+        table, add_bos, strips_space = byte_level_table(tokens), style.add_bos, False
     elif model == "llama":
         strips_space = meta.flag("add_space_prefix", True)
-        backend = _sentencepiece(meta, tokens, types, strips_space)
-        spell, add_bos = sentencepiece_bytes, True
+        backend = _sentencepiece(meta, tokens, ids, types, strips_space)
+        table, add_bos = list(map(sentencepiece_bytes, tokens)), True
     else:
         raise meta.error("model", f"{model!r} is not supported; known: gpt2, llama")
 
-    added = _added_tokens(tokens, types, byte_level=model == "gpt2")
+    added = _added_tokens(tokens, ids, types, byte_level=model == "gpt2")
     _register(backend, added, normalized_spaces=model == "llama" and not strips_space)
     bos_id = meta.token_id("bos_token_id", len(tokens))
     eos_id = meta.token_id("eos_token_id", len(tokens))
     listed = {meta.token_id(key, len(tokens)) for key in _END_KEYS} - {None}
     # Markup is spelled as it is, but SentencePiece's own tokens for runs of spaces are not.
-    plain_ids = {token.id for token in added if token.control or model == "gpt2"}
+    for token in added:
+        if token.control or model == "gpt2":
+            table[token.id] = plain_bytes(token.text)
     return Vocabulary(
         source=source,
         backend=backend,
         continuation=backend,
-        token_bytes=[
-            (plain_bytes if i in plain_ids else spell)(token) for i, token in enumerate(tokens)
-        ],
+        token_bytes=table,
         added=added,
         bos_id=bos_id,
         eos_ids=frozenset({i for i in listed if i is not None} | end_ids(added)),
@@ -131,27 +133,49 @@ def _style(meta: _Metadata) -> ByteLevelStyle:
     return BYTE_LEVEL_STYLES[name]
 
 
-def _byte_level(meta: _Metadata, tokens: list[str], style: ByteLevelStyle) -> Backend:
-    vocab = _ids(tokens)
-    merges = []
-    for rank, line in enumerate(meta.array("merges", str)):
-        left, _, right = line.partition(" ")
-        if left not in vocab or right not in vocab or left + right not in vocab:
-            raise meta.error(
-                "merges", f"merge {rank} ({line!r}) is not of tokens in the vocabulary"
-            )
-        merges.append((left, right))
-    backend = Backend(models.BPE(vocab, merges, ignore_merges=style.whole_words))
+def _byte_level(meta: _Metadata, vocab: dict[str, int], style: ByteLevelStyle) -> Backend:
+    lines: list[str] = meta.array("merges", str)
+    try:
+        with _no_collection():
+            merges: list[Any] = [tuple(line.split(" ", 1)) for line in lines]
+            model = models.BPE(vocab, merges, ignore_merges=style.whole_words)
+    except Exception as error:  # the library checks each merge, but does not say which it is
+        raise meta.error("merges", _bad_merge(lines, vocab) or str(error)) from None
+    backend = Backend(model)
     if (normalizer := style.normalizer()) is not None:
         backend.normalizer = normalizer
     backend.pre_tokenizer = style.pre_tokenizer()
     return backend
 
 
+@contextlib.contextmanager
+def _no_collection() -> Iterator[None]:
+    """Hundreds of thousands of new tuples and no garbage: looking for some would take longer than
+    making them."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _bad_merge(lines: Sequence[str], vocab: Mapping[str, int]) -> str | None:
+    for rank, line in enumerate(lines):
+        left, _, right = line.partition(" ")
+        if left not in vocab or right not in vocab or left + right not in vocab:
+            return f"merge {rank} ({line!r}) is not of tokens in the vocabulary"
+    return None
+
+
 def _sentencepiece(
-    meta: _Metadata, tokens: list[str], types: list[int], space_prefix: bool
+    meta: _Metadata,
+    tokens: list[str],
+    vocab: dict[str, int],
+    types: list[int],
+    space_prefix: bool,
 ) -> Backend:
-    vocab = _ids(tokens)
     scores = meta.array("scores", (int, float), len(tokens))
     # Only text may be merged: a control token must never come out of a user's characters.
     pieces = {
@@ -198,19 +222,17 @@ def merges_from_scores(
 
 def _ids(tokens: Sequence[str]) -> dict[str, int]:
     """Token to id; of duplicates the first, as a decoder of the file would find it."""
-    vocab: dict[str, int] = {}
-    for token_id, token in enumerate(tokens):
-        vocab.setdefault(token, token_id)
-    return vocab
+    return dict(zip(reversed(tokens), range(len(tokens) - 1, -1, -1), strict=True))
 
 
 def _added_tokens(
-    tokens: list[str], types: list[int], *, byte_level: bool
+    tokens: list[str], vocab: Mapping[str, int], types: list[int], *, byte_level: bool
 ) -> tuple[AddedToken, ...]:
     added = []
-    vocab = _ids(tokens)
-    for token_id, (token, kind) in enumerate(zip(tokens, types, strict=True)):
-        if kind not in (_CONTROL, _USER_DEFINED) or not token or vocab[token] != token_id:
+    marked = [i for i, kind in enumerate(types) if kind in (_CONTROL, _USER_DEFINED)]
+    for token_id in marked:
+        token, kind = tokens[token_id], types[token_id]
+        if not token or vocab[token] != token_id:
             continue
         # Converters mark ordinary byte tokens as user-defined at times; those are plain vocabulary.
         if byte_level and kind == _USER_DEFINED and len(token) == 1 and token in BYTE_CHARS:

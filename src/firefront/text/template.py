@@ -8,6 +8,7 @@ Invariant: a rendering ends with text, RequestError (these messages) or ModelFil
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 import jinja2
@@ -60,7 +61,10 @@ class ChatTemplate:
         self._environment = TemplateEnvironment(now)
         self._compiled: dict[str, jinja2.Template] = {}
         self._lock = threading.Lock()
-        self.takes_parts = "content" in self.text and self._loops_over_content()
+
+    @cached_property
+    def takes_parts(self) -> bool:
+        return "content" in self.text and self._loops_over_content()
 
     def render(
         self,

@@ -8,7 +8,7 @@ Invariant: `decode` is the concatenation of `token_bytes`, so any split of a str
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from firefront.core.errors import ModelFileError, RequestError
 from firefront.text.control import Guard, TokenFinder, clean, mapped_strings, strings_of
@@ -17,9 +17,11 @@ from firefront.text.gguf_vocab import vocabulary_from_gguf
 from firefront.text.hf_folder import vocabulary_from_folder
 from firefront.text.messages import normal_messages
 from firefront.text.plain import PlainEncoder
-from firefront.text.template import GENERIC_CHATML, GENERIC_TOKENS, ChatTemplate
 from firefront.text.vocab import SPACE_MARK, AddedToken, Vocabulary
 from firefront.weights.gguf import GGUFFile
+
+if TYPE_CHECKING:
+    from firefront.text.template import ChatTemplate
 
 
 def load_tokenizer(path: str | Path) -> "Tokenizer":
@@ -34,9 +36,14 @@ def load_tokenizer(path: str | Path) -> "Tokenizer":
         raise ModelFileError(path, "file", "does not exist")
     file = GGUFFile(path)
     try:
-        return Tokenizer(vocabulary_from_gguf(file.metadata, str(path)))
+        return gguf_tokenizer(file.metadata, path)
     finally:
         file.close()
+
+
+def gguf_tokenizer(metadata: Mapping[str, Any], path: str | Path) -> "Tokenizer":
+    """The tokenizer of a .gguf file whose header has been read already."""
+    return Tokenizer(vocabulary_from_gguf(metadata, str(path)))
 
 
 class Tokenizer:
@@ -49,7 +56,6 @@ class Tokenizer:
         self.eos_ids = vocabulary.eos_ids
         self.special_ids = frozenset(token.id for token in vocabulary.added if token.control)
         self._control = tuple(token for token in vocabulary.added if token.control)
-        self.chat_template = self._find_template()
         self._markup = self._template_markup()
         self._first, self._later = (
             PlainEncoder(
@@ -155,7 +161,11 @@ class Tokenizer:
 
     # What is derived from the vocabulary.
 
-    def _find_template(self) -> ChatTemplate | None:
+    @cached_property
+    def chat_template(self) -> "ChatTemplate | None":
+        """Made when first asked for: completions need neither it nor its library."""
+        from firefront.text.template import GENERIC_CHATML, GENERIC_TOKENS, ChatTemplate
+
         vocab = self._vocab
         if vocab.templates:
             return ChatTemplate(vocab.templates, vocab.source, vocab.special_texts)
@@ -169,7 +179,9 @@ class Tokenizer:
 
         White space is none of these: Gemma has tokens for runs of it, and every template has runs.
         """
-        sources = "" if self.chat_template is None else self.chat_template.text
+        sources = "\n".join(self._vocab.templates.values())
+        if not sources and self.chat_template is not None:
+            sources = self.chat_template.text
         return tuple(
             token
             for token in self._vocab.added

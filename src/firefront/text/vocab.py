@@ -6,9 +6,11 @@ that token i adds to a text, so decoding is concatenation.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+import numpy as np
 from tokenizers import Tokenizer as Backend
 
 SPACE_MARK = "▁"  # SentencePiece's visible space
@@ -78,6 +80,22 @@ def byte_level_bytes(token: str) -> bytes:
         return token.translate(_BYTE_OF_CHAR).encode("latin-1")
     except UnicodeEncodeError:
         return token.encode("utf-8", "replace")
+
+
+def byte_level_table(tokens: Sequence[str]) -> list[bytes]:
+    """`byte_level_bytes` of every token, all of them translated at once."""
+    codes = np.frombuffer("".join(tokens).encode("utf-32-le", "surrogatepass"), np.uint32)
+    known = np.full(max(_BYTE_OF_CHAR) + 2, 256, np.uint16)
+    for code, char in _BYTE_OF_CHAR.items():
+        known[code] = ord(char)
+    values = known[np.minimum(codes, len(known) - 1)]
+    ends = np.cumsum(np.fromiter(map(len, tokens), np.int64, len(tokens)))
+    text, bounds = values.astype(np.uint8).tobytes(), [0, *ends.tolist()]
+    table = [text[begin:end] for begin, end in pairwise(bounds)]
+    odd_ids = np.searchsorted(ends, np.flatnonzero(values > 255), "right")
+    for token_id in set(odd_ids.tolist()):
+        table[token_id] = byte_level_bytes(tokens[token_id])
+    return table
 
 
 def sentencepiece_bytes(token: str) -> bytes:
