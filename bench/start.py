@@ -17,6 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def child(model: str, kv_blocks: int, started_s: float) -> dict[str, Any]:
     llm.generate([tokens] * (kv_blocks * 16 // executor.max_model_len), one)
     plan = executor.footprint
     return {
-        "seconds": dict(zip(PHASES, (b - a for a, b in zip(times, times[1:])), strict=True)),
+        "seconds": dict(zip(PHASES, (b - a for a, b in pairwise(times)), strict=True)),
         "first_token_s": times[-1] - times[0],
         "first_token_peak_bytes": first_peak,
         "peak_bytes": peak_bytes(),
