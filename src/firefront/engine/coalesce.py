@@ -8,7 +8,7 @@ import msgspec
 
 from firefront.core.messages import Delta
 
-FLUSH_S = 0.008  # below what anyone sees; steps that take longer are never held
+FLUSH_S = 0.012  # below what anyone sees; steps that take longer are never held
 
 
 class Coalescer:
