@@ -207,6 +207,17 @@ def test_too_much_and_unknown(live: Served) -> None:
     assert raw.headers["x-firefront-ignored-params"] == "mirostat"
 
 
+def test_time_in_steps_and_in_the_executor_is_counted(live: Served) -> None:
+    names = ("firefront_step_seconds_total", "firefront_executor_seconds_total")
+    before = [live.metric(name) for name in names]
+    live.chat(max_tokens=16)
+    deadline = time.monotonic() + 5
+    while live.metric(names[0]) == before[0] and time.monotonic() < deadline:
+        time.sleep(0.05)  # told when the replica falls idle, or with its next heartbeat
+    steps_s, executor_s = (live.metric(n) - b for n, b in zip(names, before, strict=True))
+    assert 0 < executor_s < steps_s
+
+
 def test_leaving_ends_the_work(live: Served) -> None:
     stream = live.chat(max_tokens=4000, stream=True, extra_body={"ignore_eos": True})
     next(iter(stream))

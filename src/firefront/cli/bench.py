@@ -52,8 +52,9 @@ def engine(
     stored = store.get(fetch.find(model, store).name)
     sha256 = stored.sha256 if stored else file_sha256(path) if path.is_file() else None
     deployment = load_deployment(
-        None, model=model, threads=threads or num_cpus(), activations=activations
-    )
+        None, model=model, threads=threads or num_cpus(), activations=activations,
+        speculation="off",  # outputs of random prompts repeat themselves: drafts would flatter
+    )  # fmt: skip
 
     def note(text: str) -> None:
         print(f"bench: {text}", file=sys.stderr, flush=True)

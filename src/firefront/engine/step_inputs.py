@@ -71,6 +71,8 @@ class StepBuffers:
         self._seq_lens = np.zeros(max_seqs, np.int32)
         self._tables = np.zeros((max_seqs, max_blocks), np.int32)
         self._arange = np.arange(max(max_tokens, max_blocks * BLOCK_SIZE) + 1, dtype=np.int32)
+        self._block_idx = self._arange >> _BLOCK_SHIFT  # of a position in its table
+        self._offset = self._arange & _OFFSET_MASK  # in its block
         self._rows = _blank_rows(max_tokens)
         self._row_position = self._rows["position"]
         self._history = np.zeros(1024, np.int32)
@@ -85,6 +87,7 @@ class StepBuffers:
     def forget(self) -> None:
         """Write every row anew at the next step: a sequence's biases or blocks have changed."""
         self._decodes: list[Sequence] = []
+        self._is_bound = False
         self._decode_bias_len = 0
         self._dynamic: list[int] = []  # decode rows with a history or a mask
         self._inputs: StepInputs | None = None
@@ -94,7 +97,7 @@ class StepBuffers:
         self, decodes: list[Sequence], chunks: list[Chunk]
     ) -> tuple[StepInputs, SamplerRows]:
         """The step's inputs. Both results are views: valid until the next call."""
-        if decodes != self._decodes or not decodes:
+        if decodes != self._decodes or not self._is_bound:
             self._bind(decodes)
         elif not chunks and not self._dynamic and self._sampler_rows is not None:
             assert self._inputs is not None
@@ -136,6 +139,7 @@ class StepBuffers:
         ]
         self._decode_bias_len = self._bias_len
         self._decodes = list(decodes)
+        self._is_bound = True
 
     def _advance(self, decodes: list[Sequence]) -> None:
         num_seqs = len(decodes)
@@ -174,11 +178,10 @@ class StepBuffers:
         for idx, chunk in enumerate(chunks, num_decodes):
             sequence, start, end = chunk.sequence, chunk.start, chunk.end
             stop = first + end - start
-            positions = self._arange[start:end]
             self._token_ids[first:stop] = sequence.tokens[start:end]
-            self._positions[first:stop] = positions
-            blocks = sequence.block_table[positions >> _BLOCK_SHIFT]
-            self._slot_mapping[first:stop] = (blocks << _BLOCK_SHIFT) + (positions & _OFFSET_MASK)
+            self._positions[first:stop] = self._arange[start:end]
+            slots = sequence.block_table[self._block_idx[start:end]] << _BLOCK_SHIFT
+            np.add(slots, self._offset[start:end], out=self._slot_mapping[first:stop])
             self._put_table(sequence, idx)
             self._seq_lens[idx] = end
             self._cu_seqlens[idx + 1] = stop

@@ -26,6 +26,7 @@ from firefront.fleet.process import DEFAULT_COMMAND, ReplicaProcess
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 COUNTERS = (  # of Stats, summed over restarts
     "prefix_queries", "prefix_hits", "num_preemptions", "drafted_tokens", "accepted_tokens",
+    "step_s", "executor_s",
 )  # fmt: skip
 log = structlog.get_logger("firefront.replica")
 
@@ -64,7 +65,7 @@ class Counts:
     foreign_deltas: int = 0  # right id, wrong generation
     late_deltas: int = 0  # for a request that is over
     slow_readers: int = 0
-    stats_before: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
+    stats_before: dict[str, float] = field(default_factory=lambda: dict.fromkeys(COUNTERS, 0))
 
 
 class Replica:
@@ -146,7 +147,7 @@ class Replica:
             with contextlib.suppress(OverloadedError):
                 self._process.send(abort)
 
-    def total(self, counter: str) -> int:
+    def total(self, counter: str) -> float:
         """A counter of Stats, summed over this replica's restarts."""
         now = getattr(self.stats, counter) if self.stats is not None else 0
         return self.counts.stats_before[counter] + now

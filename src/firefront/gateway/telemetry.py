@@ -140,6 +140,8 @@ class _FromReplicas:
             "prefix_cache_queries": ("Prompt tokens looked up.", "prefix_queries"),
             "prefix_cache_hits": ("Prompt tokens found.", "prefix_hits"),
             "num_preemptions": ("Sequences preempted.", "num_preemptions"),
+            "step_seconds": ("Time in the engine's steps.", "step_s"),
+            "executor_seconds": ("Of that, outside Python.", "executor_s"),
             "spec_decode_num_draft_tokens": ("Tokens drafted and verified.", "drafted_tokens"),
             "spec_decode_num_accepted_tokens": ("Drafted tokens accepted.", "accepted_tokens"),
         }

@@ -4,6 +4,7 @@ Learnt from the steps that ran: a piecewise linear curve of seconds over drafts 
 sequences. Knows no clock. Results never depend on it, only how fast they come.
 """
 
+import bisect
 from itertools import pairwise
 
 KNOTS = (0, 1, 2, 3, 5, 7, 11, 15, 23, 31, 47, 63)
@@ -23,7 +24,7 @@ class Curve:
         self._seen = [0] * len(KNOTS)
 
     def seconds(self, num_drafts: int) -> float:
-        below, share = _place(num_drafts)
+        below, share = _PLACES[num_drafts] if num_drafts <= MAX_DRAFTS else _PLACES[-1]
         knots = self._knots
         if share == 0.0:
             return knots[below]
@@ -32,7 +33,7 @@ class Curve:
     def observe(self, num_drafts: int, elapsed_s: float) -> None:
         """A step with `num_drafts` took `elapsed_s`. Outliers count as twice or half."""
         surprise = min(2.0, max(0.5, elapsed_s / self.seconds(num_drafts))) - 1.0
-        below, share = _place(num_drafts)
+        below, share = _PLACES[min(num_drafts, MAX_DRAFTS)]
         if self._seen[below]:
             self._knots = [s * (1.0 + DRIFT * surprise) for s in self._knots]
         for knot, weight in ((below, 1.0 - share), (below + 1, share)):
@@ -93,10 +94,10 @@ def _size(num_seqs: int) -> int:
 
 def _place(num_drafts: int) -> tuple[int, float]:
     """The knot at or below, and how far it is from there to the next."""
-    num_drafts = min(num_drafts, MAX_DRAFTS)
-    below = 0
-    while below + 1 < len(KNOTS) and KNOTS[below + 1] <= num_drafts:
-        below += 1
+    below = bisect.bisect_right(KNOTS, num_drafts) - 1
     if KNOTS[below] == num_drafts:
         return below, 0.0
     return below, (num_drafts - KNOTS[below]) / (KNOTS[below + 1] - KNOTS[below])
+
+
+_PLACES = [_place(num_drafts) for num_drafts in range(MAX_DRAFTS + 1)]

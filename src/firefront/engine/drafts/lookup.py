@@ -87,7 +87,7 @@ class Lookup:
         for _ in range(count):
             chance *= self._rates[_CLASS_OF[trust]]
             chances.append(chance)
-            trust = min(MOST, trust + 2)
+            trust = trust + 2 if trust < MOST - 2 else MOST
         return chances
 
     def draft(self, count: int) -> list[int]:
