@@ -18,6 +18,9 @@ inline std::vector<const Kernels*> available_kernels() {
     if (__builtin_cpu_supports("avx512bf16")) all.push_back(&avx512_bf16_kernels());
     all.push_back(&avx512_kernels());
   }
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&
+      __builtin_cpu_supports("f16c"))
+    all.push_back(&avx2_kernels());
 #endif
   all.push_back(&portable_kernels());
   return all;

@@ -40,7 +40,7 @@ LOG2_E = np.float32(1.44269504088896)
 class ExactExecutor:
     """Logits of one sequence with int8 activations; keys and values in `kv_dtype`, bf16 or int8.
 
-    `fused`: a multiply-add rounds once (AVX-512), else the product is rounded too (portable).
+    `fused`: a multiply-add rounds once (AVX-512, AVX2), else the product is rounded too (portable).
     """
 
     def __init__(

@@ -120,7 +120,7 @@ static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot,
       i32 top = {};
       for (int d = 0; d < dim; d += 16) {
         const i32 magnitude = bits(load(row + d)) & 0x7fffffff;
-        top = magnitude > top ? magnitude : top;
+        top = maximum(top, magnitude);
       }
       const float largest = reduce_top(top, top);  // NaN counts as largest and reaches the scale
       const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
@@ -263,11 +263,11 @@ static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int*
   const int dim = blocks[0].dim, num_blocks = (num_keys + kKvBlock - 1) / kKvBlock;
   alignas(64) int32_t words[kAttnRows * kKvTile / Kv::kPer];
   alignas(64) float rescale[kAttnRows];
-  auto in_groups = [&](auto body) {  // of at most eight rows, as even as can be
-    const int groups = (num_rows + 7) / 8;
+  auto in_groups = [&](auto body) {  // of at most kAttnTile rows, as even as can be
+    const int groups = (num_rows + kAttnTile - 1) / kAttnTile;
     for (int g = 0, r = 0; g < groups; ++g) {
       const int count = num_rows / groups + (g < num_rows % groups);
-      with_width<8>(count, [&](auto width) { body(width, r); });
+      with_width<kAttnTile>(count, [&](auto width) { body(width, r); });
       r += count;
     }
   };

@@ -165,6 +165,7 @@ const Kernels& portable_kernels();
 #ifdef FF_X86
 const Kernels& avx512_kernels();
 const Kernels& avx512_bf16_kernels();
+const Kernels& avx2_kernels();
 #endif
 
 }  // namespace ff

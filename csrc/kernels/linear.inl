@@ -112,30 +112,31 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
     if constexpr (M >= 3) from.prefetch(kPrefetchBytes);
 #pragma GCC unroll 2
     for (int half = 0; half < S::kHalves; ++half) {
-      i32 dot[M];
+      Dot<S::kBits, kPerHalf> dot[M];
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i) {
         if constexpr (S::kOffsets) {
-          dot[i] = i32{};
+          dot[i].start(0);
         } else {
           int32_t sum;
           if constexpr (S::kHalves == 1)
             sum = tile.minus_first[b * M + i] + tile.minus_second[b * M + i];
           else
             sum = half ? tile.minus_second[b * M + i] : tile.minus_first[b * M + i];
-          dot[i] = set1(sum << S::kZeroShift);
+          dot[i].start(sum << S::kZeroShift);
         }
       }
 #pragma GCC unroll 8
-      for (int j = half * kPerHalf; j < (half + 1) * kPerHalf; ++j) {
-        const u8x64 w = from.weights(j);
+      for (int j = 0; j < kPerHalf; ++j) {
+        const int group = half * kPerHalf + j;
+        const u8x64 w = from.weights(group);
 #pragma GCC unroll 16
-        for (int i = 0; i < M; ++i) dot[i] = dot4(dot[i], w, words[j * M + i]);
+        for (int i = 0; i < M; ++i) dot[i].add(j, w, words[group * M + i]);
       }
       const f32 scale = from.scale(half);
 #pragma GCC unroll 16
       for (int i = 0; i < M; ++i)
-        acc[i] = fma(to_f32(dot[i]), scale * set1(tile.scale[b * M + i]), acc[i]);
+        acc[i] = fma(to_f32(dot[i].sum()), scale * set1(tile.scale[b * M + i]), acc[i]);
     }
     if constexpr (S::kOffsets && !kOffsetApart) add_offsets<M>(from, tile, b, off);
   }
@@ -173,10 +174,9 @@ static void dequantise_block(const FromPanel<S>& from, float* out) {
   const f32 zero = set1(S::kOffsets ? 0.0f : static_cast<float>(1 << S::kZeroShift));
   for (int j = 0; j < 8; ++j) {
     const u8x64 w = from.weights(j);
-    const u32 word = (u32)w;
     const f32 scale = from.scale(S::kHalves == 2 ? j / 4 : 0);
     for (int i = 0; i < 4; ++i) {
-      const f32 q = to_f32((i32)((word >> (8 * i)) & 255)) - zero;
+      const f32 q = to_f32(byte_of(w, i)) - zero;
       f32 value = scale * q;
       if constexpr (S::kOffsets) value = value + from.offset(S::kOffsets == 2 ? j / 4 : 0);
       store(out + (4 * j + i) * 16, value);

@@ -25,7 +25,7 @@ static float largest(const float* x, int64_t n) {
   i32 top = {};
   for (int64_t k = 0; k < n; k += 16) {
     const i32 magnitude = bits(load(x + k)) & 0x7fffffff;
-    top = magnitude > top ? magnitude : top;
+    top = maximum(top, magnitude);
   }
   return reduce_top(top, top);
 }

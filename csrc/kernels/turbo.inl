@@ -84,9 +84,9 @@ static void turbo_tile(const uint8_t* bytes, const float* scales, const Tile& ti
     const i32 shifted = sums << kTurboZeroShift;
     std::memcpy(start, &shifted, 64);
     asm volatile("" : "+m"(start));  // broadcast from memory: in registers it would be shuffles
-    i32 dot[M];
+    Dot<8, 8> dot[M];
 #pragma GCC unroll 16
-    for (int i = 0; i < M; ++i) dot[i] = set1(start[i]);
+    for (int i = 0; i < M; ++i) dot[i].start(start[i]);
     for (int b = first; b < last; ++b, bytes += 512) {
       const int32_t* words = tile.words + b * 8 * M;
       const int32_t* next = words + int64_t{tile.num_blocks} * 8 * M;  // of the next tile
@@ -96,14 +96,14 @@ static void turbo_tile(const uint8_t* bytes, const float* scales, const Tile& ti
       for (int j = 0; j < 8; ++j) {
         const u8x64 w = load_bytes(bytes + 64 * j);
 #pragma GCC unroll 16
-        for (int i = 0; i < M; ++i) dot[i] = dot4(dot[i], w, words[j * M + i]);
+        for (int i = 0; i < M; ++i) dot[i].add(j, w, words[j * M + i]);
       }
     }
     const f32 scale = load(scales);
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
       const f32 before = first ? load(out + 16 * i) : f32{};
-      store(out + 16 * i, fma(to_f32(dot[i]), scale * set1(tile.scale[first * M + i]), before));
+      store(out + 16 * i, fma(to_f32(dot[i].sum()), scale * set1(tile.scale[first * M + i]), before));
     }
   }
 }

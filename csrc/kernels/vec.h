@@ -1,6 +1,7 @@
 // Sixteen lanes as the compiler's own vector types, and what every instruction set does alike.
-// An ISA file defines fma, dot4, half_to_f32, keep_first and the like over these types; the kernels
-// are written once and compiled once per ISA, each in its own namespace.
+// An ISA file defines fma, Dot, half_to_f32, keep_first and the like over these types, or over its
+// own of the same names; the kernels are written once and compiled once per ISA, each in its own
+// namespace.
 #pragma once
 #include <cstdint>
 #include <cstring>
@@ -13,3 +14,4 @@ typedef uint16_t u16x16 __attribute__((vector_size(32)));
 typedef uint16_t u16x32 __attribute__((vector_size(64)));
 
 #define FF_INLINE static inline __attribute__((always_inline))
+#define FF_INLINE_MEMBER inline __attribute__((always_inline))

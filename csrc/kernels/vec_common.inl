@@ -1,24 +1,5 @@
 // Lane operations that need no instruction of their own. Included inside an ISA's namespace.
 
-FF_INLINE f32 load(const float* from) {
-  f32 value;
-  std::memcpy(&value, from, 64);
-  return value;
-}
-FF_INLINE i32 load_ints(const int32_t* from) {
-  i32 value;
-  std::memcpy(&value, from, 64);
-  return value;
-}
-FF_INLINE void store(float* to, f32 value) { std::memcpy(to, &value, 64); }
-
-// bfloat16 is the upper half of a float32.
-FF_INLINE f32 bf16_to_f32(const uint16_t* from) {
-  u16x16 raw;
-  std::memcpy(&raw, from, 32);
-  return bits((i32)(__builtin_convertvector(raw, u32) << 16));
-}
-
 // e^x to about 2 units in the last place; 0 below -87 and for NaN, e^88 above 88.
 // Cody-Waite reduction by ln 2 in two parts, then the Taylor polynomial of degree 6 on
 // [-ln2/2, ln2/2] (relative error at most r^7/5040 = 1.2e-7).

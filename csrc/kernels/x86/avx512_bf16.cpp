@@ -11,6 +11,7 @@
 namespace ff::avx512_bf16 {
 
 constexpr int kTile = 12;
+constexpr int kAttnTile = 8;
 
 #include "../vec_basic.inl"
 #include "vec_avx512.inl"
