@@ -103,7 +103,8 @@ static void turbo_tile(const uint8_t* bytes, const float* scales, const Tile& ti
 #pragma GCC unroll 16
     for (int i = 0; i < M; ++i) {
       const f32 before = first ? load(out + 16 * i) : f32{};
-      store(out + 16 * i, fma(to_f32(dot[i].sum()), scale * set1(tile.scale[first * M + i]), before));
+      store(out + 16 * i,
+            fma(to_f32(dot[i].sum()), scale * set1(tile.scale[first * M + i]), before));
     }
   }
 }

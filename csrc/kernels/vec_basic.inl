@@ -1,4 +1,5 @@
-// What operations on the compiler's vector types build on. Included first inside an ISA's namespace.
+// What operations on the compiler's vector types build on. Included first inside an ISA's
+// namespace.
 
 // Written out: `f32{} + value` would be a real addition, for the sake of -0.
 FF_INLINE f32 set1(float x) { return f32{x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x}; }

@@ -250,6 +250,17 @@ def test_turbo_is_near_in_large_batches_and_exact_in_small_ones(name: str, isa: 
     assert divergence(want_TV, got_TV).mean() <= 0.01
 
 
+@pytest.mark.parametrize("isa", [isa for isa in ISAS[1:] if isa != "portable"])
+@pytest.mark.parametrize("name", [name for name in DTYPES if name != "floats"])
+def test_turbo_is_the_same_on_every_fused_isa(name: str, isa: str) -> None:
+    """Its sums are of whole numbers; exact ones are compared with numpy, bit for bit, above."""
+    checkpoint = random_checkpoint(DTYPES[name])
+    tokens = np.random.default_rng(2).integers(0, 203, 45).astype(np.int32)
+    over = {"prefill": "turbo", "kv_dtype": "int8"}
+    want = straight(cpu_executor(checkpoint, ISAS[0], **over), tokens)
+    np.testing.assert_array_equal(straight(cpu_executor(checkpoint, isa, **over), tokens), want)
+
+
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(("window", "kv_dtype"), [(None, "bf16"), (300, "bf16"), (300, "int8")])
 def test_long_contexts_split_their_keys_without_a_trace(

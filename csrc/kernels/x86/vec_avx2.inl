@@ -28,14 +28,14 @@ using u32 = Two<u32x8>;
 using u16x32 = Two<u16x16>;
 using u8x64 = Two<u8x32>;
 
-#define FF_EACH_HALF(op)                                                    \
-  template <class Half>                                                     \
-  FF_INLINE Two<Half> operator op(Two<Half> a, Two<Half> b) {               \
-    return {a.low op b.low, a.high op b.high};                              \
-  }                                                                         \
-  template <class Half>                                                     \
+#define FF_EACH_HALF(op)                                                     \
+  template <class Half>                                                      \
+  FF_INLINE Two<Half> operator op(Two<Half> a, Two<Half> b) {                \
+    return {a.low op b.low, a.high op b.high};                               \
+  }                                                                          \
+  template <class Half>                                                      \
   FF_INLINE Two<Half> operator op(Two<Half> a, typename Two<Half>::Lane b) { \
-    return {a.low op b, a.high op b};                                       \
+    return {a.low op b, a.high op b};                                        \
   }
 FF_EACH_HALF(+)
 FF_EACH_HALF(-)
@@ -172,11 +172,11 @@ FF_INLINE u8x64 lookup(const uint8_t* table, u8x64 index) {
 
 // The dot products of 16 rows with one input over the column groups of a block, from a start.
 //
-// vpmaddubsw adds two products of an unsigned and a signed byte into 16 bits. Weights of `Bits` bits
-// and activations of at most 127 leave room for more such sums before they must be widened: eight
-// with 4 bits (8 * 2 * 15 * 127 < 2^15), four with 5, two with 6. Eight bits would saturate: there
-// the weight's magnitude without its zero point (at most 128) is multiplied by the activation with
-// the weight's sign, and the start, which is there to take the zero point off, is not needed.
+// vpmaddubsw adds two products of an unsigned and a signed byte into 16 bits. Weights of `Bits`
+// bits and activations of at most 127 leave room for more such sums before they must be widened:
+// eight with 4 bits (8 * 2 * 15 * 127 < 2^15), four with 5, two with 6. Eight bits would saturate:
+// there the weight's magnitude without its zero point (at most 128) is multiplied by the activation
+// with the weight's sign, and the start, which is there to take the zero point off, is not needed.
 template <int Bits, int Groups>
 struct Dot {
   static constexpr bool kSigned = Bits == 8;
@@ -244,11 +244,10 @@ FF_INLINE float reduce_top(i32 a, i32 b) {
 }
 // The low byte of each lane, 16 bytes. Lanes are those of a signed byte.
 FF_INLINE void store_low_bytes(void* to, i32 value) {
-  const __m256i words = _mm256_permute4x64_epi64(
-      _mm256_packs_epi32((__m256i)value.low, (__m256i)value.high), 0xd8);
-  _mm_storeu_si128(static_cast<__m128i*>(to),
-                   _mm_packs_epi16(_mm256_castsi256_si128(words),
-                                   _mm256_extracti128_si256(words, 1)));
+  const __m256i words =
+      _mm256_permute4x64_epi64(_mm256_packs_epi32((__m256i)value.low, (__m256i)value.high), 0xd8);
+  _mm_storeu_si128(static_cast<__m128i*>(to), _mm_packs_epi16(_mm256_castsi256_si128(words),
+                                                              _mm256_extracti128_si256(words, 1)));
 }
 // The upper halves of lanes whose lower halves are zero, side by side.
 FF_INLINE void store_upper_halves(void* to, i32 value) {
@@ -263,8 +262,8 @@ FF_INLINE f32 put_bf16(void* to, f32 value) {
     return (i32x8)_mm256_blendv_ps((__m256)number, (__m256)otherwise,
                                    _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
   };
-  const i32 rounded = i32{half(value.low, near.low, quiet.low),
-                          half(value.high, near.high, quiet.high)} & -65536;
+  const i32 rounded =
+      i32{half(value.low, near.low, quiet.low), half(value.high, near.high, quiet.high)} & -65536;
   store_upper_halves(to, rounded);
   return bits(rounded);
 }

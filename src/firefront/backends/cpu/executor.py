@@ -39,7 +39,8 @@ def load_checkpoint(
 ) -> "CpuExecutor":
     """As `load`, of a model that is open already.
 
-    `isa` forces kernels (avx512-vnni, avx2, portable); by default FIREFRONT_ISA, or the best there are.
+    `isa` forces kernels (avx512-bf16, avx512-vnni, avx2, portable); by default FIREFRONT_ISA, or
+    the best there are.
     """
     isa = os.environ.get("FIREFRONT_ISA", "") if isa is None else isa
     if isa and isa not in _native.isas():
