@@ -92,6 +92,7 @@ def check_kernels() -> Check:
 
 
 def check_memory() -> Check:
+    from firefront.backends.cpu.machine import least_memory_limit
     from firefront.cli.output import human_bytes
 
     values = {}
@@ -102,19 +103,10 @@ def check_memory() -> Check:
     if available is None:
         return Check("memory", "ok", "not known on this system")
     text = f"{human_bytes(available)} available of {human_bytes(values.get('MemTotal', 0))}"
-    if limit := cgroup_limit():
+    if limit := least_memory_limit():
         text += f", limited to {human_bytes(limit)} by the container"
         available = min(available, limit)
     return Check("memory", "ok" if available > MIN_FREE_BYTES else "warn", text)
-
-
-def cgroup_limit() -> int | None:
-    """The container's memory limit in bytes, if there is one."""
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        for line in _lines(path):
-            if line.strip().isdigit() and int(line) < 1 << 60:
-                return int(line)
-    return None
 
 
 def check_huge_pages() -> Check:
