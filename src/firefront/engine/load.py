@@ -31,15 +31,17 @@ def build_engine(
 
 
 def _load(path: Path, deployment: Deployment) -> tuple["CpuExecutor", Tokenizer]:
-    """The executor and the tokenizer; a file's header is read once for both."""
+    """The executor and the tokenizer. A file's header is read once for both, and the vocabulary,
+    which takes much memory only while it is read, comes before the weights."""
     from firefront.backends.cpu.executor import load_checkpoint
     from firefront.weights.checkpoint import open_checkpoint
 
     with open_checkpoint(path) as checkpoint:
-        executor = load_checkpoint(checkpoint, deployment)
         if checkpoint.kind == "gguf":
-            return executor, gguf_tokenizer(checkpoint.metadata, path)
-    return executor, load_tokenizer(path)
+            tokenizer = gguf_tokenizer(checkpoint.metadata, path)
+        else:
+            tokenizer = load_tokenizer(path)
+        return load_checkpoint(checkpoint, deployment), tokenizer
 
 
 def load_engine(deployment: Deployment) -> "Loaded":
