@@ -32,12 +32,8 @@ struct KvBf16 {
   static constexpr int kPer = 2, kBytes = 64;
   static constexpr bool kScaled = false;
   using Element = uint16_t;
-  FF_INLINE u32 load_vector(const uint8_t* from) {
-    u32 pairs;
-    std::memcpy(&pairs, from, 64);
-    return pairs;
-  }
-  FF_INLINE f32 madd(f32 acc, u32 pairs, int32_t word) { return dot2(acc, pairs, word); }
+  FF_INLINE Pairs load_vector(const uint8_t* from) { return load_bf16_pairs(from); }
+  FF_INLINE f32 madd(f32 acc, Pairs pairs, int32_t word) { return dot2(acc, pairs, word); }
   FF_INLINE f32 put_words(int32_t* to, f32 values) { return put_bf16(to, values); }
 };
 
@@ -46,8 +42,8 @@ struct KvInt8 {
   static constexpr int kPer = 2, kBytes = 32;
   static constexpr bool kScaled = true;
   using Element = int8_t;
-  FF_INLINE u32 load_vector(const uint8_t* from) { return int8_to_bf16_pairs(from); }
-  FF_INLINE f32 madd(f32 acc, u32 pairs, int32_t word) { return dot2(acc, pairs, word); }
+  FF_INLINE Pairs load_vector(const uint8_t* from) { return int8_to_bf16_pairs(from); }
+  FF_INLINE f32 madd(f32 acc, Pairs pairs, int32_t word) { return dot2(acc, pairs, word); }
   FF_INLINE f32 put_words(int32_t* to, f32 values) { return KvBf16::put_words(to, values); }
 };
 
@@ -137,35 +133,38 @@ static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot,
   });
 }
 
-// scores[row][0..31] = q[row] . keys of two blocks. q as words of kPer dims.
+// scores[row][16 w ...] = q[row] . keys of block w, of kAttnWide blocks. q as words of kPer dims.
 template <int R, class Kv>
-static void score_blocks(const int32_t* q, const KvHead<Kv>& block0, const KvHead<Kv>& block1,
-                         float* scores) {
-  f32 acc0[R], acc1[R];
+static void score_blocks(const int32_t* q, const KvHead<Kv>* blocks, float* scores) {
+  constexpr int W = kAttnWide;
+  f32 acc[R][W];
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) acc0[r] = acc1[r] = f32{};
-  const int64_t words = block0.num_vectors();
+  for (int r = 0; r < R; ++r)
+    for (int w = 0; w < W; ++w) acc[r][w] = f32{};
+  const int64_t words = blocks[0].num_vectors();
   for (int64_t i = 0; i < words; ++i) {
-    const auto k0 = Kv::load_vector(block0.keys(i));
-    const auto k1 = Kv::load_vector(block1.keys(i));
+    decltype(Kv::load_vector(blocks[0].keys(0))) k[W];
+#pragma GCC unroll 2
+    for (int w = 0; w < W; ++w) k[w] = Kv::load_vector(blocks[w].keys(i));
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const int32_t word = q[r * words + i];
-      acc0[r] = Kv::madd(acc0[r], k0, word);
-      acc1[r] = Kv::madd(acc1[r], k1, word);
+#pragma GCC unroll 2
+      for (int w = 0; w < W; ++w) acc[r][w] = Kv::madd(acc[r][w], k[w], word);
     }
   }
-  f32 scale0 = set1(1.0f), scale1 = scale0;
-  if constexpr (Kv::kScaled)
-    scale0 = load(block0.scales(false)), scale1 = load(block1.scales(false));
+#pragma GCC unroll 2
+  for (int w = 0; w < W; ++w) {
+    f32 scale = set1(1.0f);
+    if constexpr (Kv::kScaled) scale = load(blocks[w].scales(false));
 #pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) {
-    store(scores + r * kKvTile, Kv::kScaled ? acc0[r] * scale0 : acc0[r]);
-    store(scores + r * kKvTile + 16, Kv::kScaled ? acc1[r] * scale1 : acc1[r]);
+    for (int r = 0; r < R; ++r)
+      store(scores + r * kKvTile + 16 * w, Kv::kScaled ? acc[r][w] * scale : acc[r][w]);
   }
 }
 
-// o[row] = o[row] * rescale[row] + sum over keys of p[row][key] * value[key], 32 dims at a time.
+// o[row] = o[row] * rescale[row] + sum over keys of p[row][key] * value[key], kAttnWide
+// vectors of dims at a time.
 // p as words of kPer keys.
 template <int R, class Kv>
 static void add_values(const int32_t* p, const float* rescale, int num_keys,
@@ -199,7 +198,7 @@ static void add_values(const int32_t* p, const float* rescale, int num_keys,
       for (int w = 0; w < W; ++w) store(o + r * dim + first + 16 * w, acc[r][w]);
     first += 16 * W;
   };
-  while (first + 32 <= dim) part(std::integral_constant<int, 2>{});
+  while (first + 16 * kAttnWide <= dim) part(std::integral_constant<int, kAttnWide>{});
   if (first < dim) part(std::integral_constant<int, 1>{});
 }
 
@@ -272,10 +271,11 @@ static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int*
     }
   };
   in_groups([&](auto width, int r) {
-    for (int b = 0; b < num_blocks; b += 2)
-      score_blocks<width(), Kv>(q + r * dim / Kv::kPer, blocks[b],
-                                blocks[b + 1 < num_blocks ? b + 1 : b],
-                                scores + r * kKvTile + b * kKvBlock);
+    for (int b = 0; b < num_blocks; b += kAttnWide) {
+      KvHead<Kv> some[kAttnWide];
+      for (int w = 0; w < kAttnWide; ++w) some[w] = blocks[b + w < num_blocks ? b + w : b];
+      score_blocks<width(), Kv>(q + r * dim / Kv::kPer, some, scores + r * kKvTile + b * kKvBlock);
+    }
   });
   if (cap > 0) soft_cap(scores, int64_t{num_rows} * kKvTile, cap);
   update_rows<Kv>(num_rows, low, high, partly, blocks, scores, words, state, rescale);

@@ -11,6 +11,7 @@ namespace ff::portable {
 constexpr const char* kName = "portable";
 constexpr int kTile = 4;      // accumulators that fit the registers
 constexpr int kAttnTile = 8;  // query rows at a time
+constexpr int kAttnWide = 2;  // times as many vectors of keys or of values
 constexpr int kPrefetchBytes = 1024;
 constexpr int kDirectTiles = 1;  // up to so many tiles unpack in registers, more through scratch
 

@@ -35,6 +35,14 @@ FF_INLINE f32 bf16_to_f32(const uint16_t* from) {
 
 FF_INLINE i32 maximum(i32 a, i32 b) { return a > b ? a : b; }
 
+// Two bfloat16 a lane, as they lie in memory.
+using Pairs = u32;
+FF_INLINE Pairs load_bf16_pairs(const uint8_t* from) {
+  Pairs pairs;
+  std::memcpy(&pairs, from, 64);
+  return pairs;
+}
+
 // Byte `i` of each lane of four.
 FF_INLINE i32 byte_of(u8x64 value, int i) { return (i32)(((u32)value >> (8 * i)) & 255); }
 

@@ -12,7 +12,8 @@ namespace ff::avx2 {
 
 constexpr const char* kName = "avx2";
 constexpr int kTile = 4;      // accumulators that fit the registers
-constexpr int kAttnTile = 2;  // query rows at a time
+constexpr int kAttnTile = 4;  // query rows at a time
+constexpr int kAttnWide = 1;  // times as many vectors of keys or of values
 constexpr int kPrefetchBytes = 2048;
 constexpr int kDirectTiles = 1;  // up to so many tiles unpack in registers, more through scratch
 

@@ -13,6 +13,7 @@ namespace ff::avx512 {
 constexpr const char* kName = "avx512-vnni";
 constexpr int kTile = 12;     // accumulators that fit the registers
 constexpr int kAttnTile = 8;  // query rows at a time
+constexpr int kAttnWide = 2;  // times as many vectors of keys or of values
 constexpr int kPrefetchBytes = 4096;
 constexpr int kDirectTiles = 3;  // up to so many tiles unpack in registers, more through scratch
 

@@ -12,6 +12,7 @@ namespace ff::avx512_bf16 {
 
 constexpr int kTile = 12;
 constexpr int kAttnTile = 8;
+constexpr int kAttnWide = 2;
 
 #include "../vec_basic.inl"
 #include "vec_avx512.inl"

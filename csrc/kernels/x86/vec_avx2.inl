@@ -267,16 +267,24 @@ FF_INLINE f32 put_bf16(void* to, f32 value) {
   store_upper_halves(to, rounded);
   return bits(rounded);
 }
-// acc + the second bfloat16 product of each lane, + the first.
-FF_INLINE f32 dot2(f32 acc, u32 pairs, int32_t word) {
-  const f32 words = bits(set1(word));
-  acc = fma(bits((i32)pairs & -65536), bits(bits(words) & -65536), acc);
-  return fma(bits((i32)(pairs << 16)), bits(bits(words) << 16), acc);
+// Two bfloat16 a lane, as the float32 that they stand for.
+struct Pairs {
+  f32 first, second;
+};
+FF_INLINE Pairs load_bf16_pairs(const uint8_t* from) {
+  const i32 raw = {(i32x8)load_half(from), (i32x8)load_half(from + 32)};
+  return {bits(raw << 16), bits(raw & -65536)};
 }
-// Pairs of int8, as pairs of bfloat16 (exact).
-FF_INLINE u32 int8_to_bf16_pairs(const uint8_t* from) {
-  const i32 pairs = {(i32x8)_mm256_cvtepu16_epi32(load_quarter(from)),
-                     (i32x8)_mm256_cvtepu16_epi32(load_quarter(from + 16))};
-  const f32 first = to_f32(pairs << 24 >> 24), second = to_f32(pairs << 16 >> 24);
-  return ((u32)bits(first) >> 16) | (u32)bits(second);
+FF_INLINE Pairs int8_to_bf16_pairs(const uint8_t* from) {
+  const i32 raw = {(i32x8)_mm256_cvtepu16_epi32(load_quarter(from)),
+                   (i32x8)_mm256_cvtepu16_epi32(load_quarter(from + 16))};
+  return {to_f32(raw << 24 >> 24), to_f32(raw << 16 >> 24)};
+}
+// acc + the second product of each lane, + the first.
+FF_INLINE f32 dot2(f32 acc, Pairs pairs, int32_t word) {
+  const __m256i both = _mm256_set1_epi32(word);
+  const f32x8 first = (f32x8)_mm256_slli_epi32(both, 16);
+  const f32x8 second = (f32x8)_mm256_and_si256(both, _mm256_set1_epi32(-65536));
+  acc = fma(pairs.second, {second, second}, acc);
+  return fma(pairs.first, {first, first}, acc);
 }
