@@ -120,6 +120,8 @@ class CpuExecutor:
         self.op_index = sized.lowered.op_index
         self._native = sized.native
         self.isa: str = self._native.isa
+        if deployment.prefill == "turbo" and self.isa == "avx2":
+            _log.warning("prefill=turbo gains nothing on avx2: exact is as quick, or quicker")
         pack(plan, checkpoint, self._native)
         self._native.finish(**sized.sizes)
         self.busy_s = 0.0  # spent in native steps so far
