@@ -2,8 +2,8 @@
 
 python bench/llama_perplexity.py BINARY MODEL.gguf TEXT --chunks N [FLAGS of the compared run]
 
-Prints JSON. The base is a float32 GGUF of the same dequantised weights with a float32 KV cache, in
-a temporary folder; chunks of 512 tokens are scored on their second halves.
+Prints JSON. The base is a float32 GGUF of the same dequantised weights in a temporary folder, its KV
+cache float16; chunks of 512 tokens are scored on their second halves.
 """
 
 import argparse
@@ -47,9 +47,9 @@ def divergence(
         f32, base = Path(folder) / "f32.gguf", Path(folder) / "base.dat"
         write_f32(model, f32)
         common = [str(binary), "-f", str(text), "-t", "2"]
-        common += ["-c", str(CHUNK), "--chunks", str(chunks)]
+        common += ["-c", str(CHUNK), "-b", str(CHUNK), "--chunks", str(chunks)]
         save = [*common, "-m", str(f32), "--kl-divergence-base", str(base)]
-        run([*save, "-ctk", "f32", "-ctv", "f32"])
+        run([*save, "-fa", "off"])
         compare = [*common, "-m", str(model), "--kl-divergence-base", str(base), "--kl-divergence"]
         output = run([*compare, *flags])
     patterns = {
@@ -62,10 +62,17 @@ def divergence(
     return {name: float(match[1]) for name, match in found.items() if match}
 
 
+def reason(errors: str) -> str:
+    """What it says it failed at, else its last line."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    told = [line for line in lines if re.search(r"ASSERT|error|failed", line)]
+    return (told or lines or [""])[-1]
+
+
 def run(command: list[str]) -> str:
     done = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if done.returncode:
-        sys.exit(f"{Path(command[0]).name}: exit {done.returncode}: {done.stderr[-500:]}")
+        sys.exit(f"{Path(command[0]).name}: exit {done.returncode}: {reason(done.stderr)}")
     return done.stdout + done.stderr
 
 

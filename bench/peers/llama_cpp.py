@@ -6,6 +6,7 @@ which is decode only by itself), llama-perplexity the divergence.
 
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -161,10 +162,17 @@ def output(command: list[Any], *, with_errors: bool = False) -> str:
     except subprocess.TimeoutExpired:
         raise EngineFailed(f"{Path(words[0]).name}: no end within its time") from None
     if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-        raise EngineFailed(f"{Path(words[0]).name}: exit {done.returncode}: {' '.join(last)}")
+        why = reason(done.stderr.decode(errors="replace"))
+        raise EngineFailed(f"{Path(words[0]).name}: exit {done.returncode}: {why}")
     printed = done.stdout + done.stderr if with_errors else done.stdout
     return printed.decode(errors="replace")
+
+
+def reason(errors: str) -> str:
+    """What a tool says it failed at, else its last line."""
+    lines = [line.strip() for line in errors.splitlines() if line.strip()]
+    told = [line for line in lines if re.search(r"ASSERT|error|failed", line)]
+    return (told or lines or [""])[-1]
 
 
 def add_build_info(source: Path) -> None:

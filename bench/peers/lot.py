@@ -35,9 +35,7 @@ LOTS = {
     "qwen-coder-0.5b": Lot(
         ("llama.cpp", "ik_llama.cpp"), ("prefill_512", "decode_1", "decode_16")
     ),
-    "qwen-coder-1.5b": Lot(
-        ("llama.cpp", "ik_llama.cpp"), ("prefill_512", "decode_1", "decode_16")
-    ),
+    "qwen-coder-1.5b": Lot(("llama.cpp",), ("prefill_512", "decode_1", "decode_16")),
 }
 
 

@@ -191,6 +191,13 @@ def test_llama_batched_bench_output_is_read() -> None:
             llama_cpp.decode_speed_of(text, streams)
 
 
+def test_a_tool_that_fails_says_at_what() -> None:
+    errors = "loading\nkernels.h:11: GGML_ASSERT(S > 0) failed\n#0 0x7f in wait4 ()\n30 wait4.c\n"
+    assert llama_cpp.reason(errors) == "kernels.h:11: GGML_ASSERT(S > 0) failed"
+    assert llama_cpp.reason("one\n\ntwo\n\n") == "two"
+    assert llama_cpp.reason("") == ""
+
+
 # -- rounds ----------------------------------------------------------------------------------
 
 

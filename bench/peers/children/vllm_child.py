@@ -14,7 +14,7 @@ def build(task: dict[str, Any]) -> dict[str, Any]:
 
     engine = vllm.LLM(
         task["model"], dtype="bfloat16", max_model_len=LENGTH, max_num_seqs=64,
-        skip_tokenizer_init=True,
+        skip_tokenizer_init=True, enforce_eager=task["use"] == "logits",
     )  # fmt: skip
 
     def run(prompts: list[list[int]], **wanted: Any) -> Any:
