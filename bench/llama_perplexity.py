@@ -2,8 +2,8 @@
 
 python bench/llama_perplexity.py BINARY MODEL.gguf TEXT --chunks N [FLAGS of the compared run]
 
-Prints JSON. The base is a float32 GGUF of the same dequantised weights in a temporary folder, its KV
-cache float16; chunks of 512 tokens are scored on their second halves.
+Prints JSON. The base is a float32 GGUF of the same dequantised weights in a temporary folder, its
+KV cache float16; chunks of 512 tokens are scored on their second halves.
 """
 
 import argparse
