@@ -17,7 +17,7 @@ MIN_CONTEXT = 1024  # less than this is no service; only asked for it is given
 MAX_SEQUENCES = 16  # of full context that the KV cache is made for
 # Python with all that is imported, and the tokenizer's tables; measured by bench/start.py.
 PROCESS_BYTES = 48 << 20
-PROCESS_BYTES_PER_TOKEN = 384
+PROCESS_BYTES_PER_TOKEN = 512
 
 
 @dataclass(frozen=True, slots=True)
