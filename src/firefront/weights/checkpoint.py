@@ -16,10 +16,11 @@ import numpy as np
 
 from firefront.core.errors import ModelFileError
 from firefront.core.model_config import ModelConfig
+from firefront.weights.config_fields import Fields
 from firefront.weights.config_gguf import ROPE_FACTORS, config_from_gguf
 from firefront.weights.config_hf import config_from_hf
 from firefront.weights.gguf import GGUFFile
-from firefront.weights.int8 import join_scales
+from firefront.weights.int8 import check_quantization, join_scales
 from firefront.weights.layout import EMBED, LM_HEAD, check_tensors, hf_name, llama_row_order
 from firefront.weights.safetensors import open_safetensors, read_json
 from firefront.weights.tensor import Tensor
@@ -128,6 +129,7 @@ def _open_folder(folder: Path) -> Checkpoint:
             folder, "config.json", "the folder has none; to open a GGUF give the file itself"
         )
     settings = read_json(config_path, MAX_CONFIG_BYTES)
+    check_quantization(Fields(config_path, settings))  # before its tensors are found odd
     tensors, files = open_safetensors(folder)
 
     def close() -> None:

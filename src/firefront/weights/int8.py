@@ -46,7 +46,9 @@ def check_quantization(fields: Fields) -> None:
     _expect(inside, "format", (FORMAT,))
     _expect(inside, "kv_cache_scheme", (None,))
     _expect(inside, "transform_config", ({}, None))
-    _expect(inside, "sparsity_config", ({}, None, {"format": "dense"}))
+    _expect(inside, "moe_sparsity_config", (None,))
+    if sparsity := inside.get("sparsity_config"):  # of dense weights older files say more
+        _expect(_inside(inside, "sparsity_config", sparsity), "format", ("dense",))
     groups = inside.get("config_groups")
     listed = _inside(inside, "config_groups", groups)
     if not groups:
