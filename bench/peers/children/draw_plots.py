@@ -45,7 +45,7 @@ def title(result: dict[str, Any]) -> str:
 
 def draw_speed(result: dict[str, Any], path: Path) -> None:
     figures = plain(result)
-    size = (2.2 * len(figures) + 1, 3.2)
+    size = (max(5.0, 2.8 * len(figures) + 1), 3.4)
     fig, panels = plt.subplots(1, len(figures), figsize=size, squeeze=False, layout="constrained")
     for panel, figure in zip(panels[0], figures, strict=True):
         known = speeds(result, figure)
@@ -64,17 +64,18 @@ def draw_speed(result: dict[str, Any], path: Path) -> None:
 
 
 def draw_roofline(result: dict[str, Any], path: Path) -> None:
-    fig, panel = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    fig, panel = plt.subplots(figsize=(8, 4.5), layout="constrained")
     limits, work = result["limits"], result["work"]
     intensities = {figure: work[figure]["ops"] / work[figure]["bytes"] for figure in plain(result)}
     if limits:
-        low, high = min(intensities.values()) / 2, max(intensities.values()) * 2
         peak, bandwidth = limits["int8_gop_s"], limits["bandwidth_gb_s"]
         ridge = peak / bandwidth
-        panel.plot([low, ridge, max(high, ridge)], [low * bandwidth, peak, peak], color="black")
+        low = min(ridge, *intensities.values()) / 2
+        high = max(ridge, *intensities.values()) * 2
+        panel.plot([low, ridge, high], [low * bandwidth, peak, peak], color="black")
         panel.annotate(f"{peak:,.0f} int8 GOP/s", (ridge, peak), va="bottom", ha="left")
         panel.annotate(
-            f"{bandwidth:.0f} GB/s", (low, low * bandwidth), va="bottom", ha="left", rotation=30
+            f"{bandwidth:.0f} GB/s", (low, low * bandwidth), va="bottom", ha="right", rotation=30
         )
     for engine in result["engines"]:
         points = [
@@ -94,7 +95,7 @@ def draw_roofline(result: dict[str, Any], path: Path) -> None:
         )  # fmt: skip
     panel.set(xscale="log", yscale="log", xlabel="operations by byte of the file's weights and KV")
     panel.set_ylabel("10^9 operations a second")
-    panel.legend(loc="lower right", frameon=False)
+    panel.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     panel.set_title(title(result))
     save(fig, path)
 
