@@ -29,14 +29,14 @@ SERVER_WAIT_S = 60.0
 BOUND_SHARE, BOUND_BYTES = 1.15, 80_000_000
 
 
-def child(model: str, kv_blocks: int, started_s: float) -> dict[str, Any]:
+def child(model: str, kv_blocks: int, threads: int, started_s: float) -> dict[str, Any]:
     """One run, in this process. `started_s` is the parent's monotonic clock before it began."""
     times = [started_s, time.monotonic()]
     from firefront import LLM, SamplingParams
 
     _ = (LLM, SamplingParams)
     times.append(time.monotonic())
-    llm = LLM(model, kv_blocks=kv_blocks, prefix_cache=False)
+    llm = LLM(model, kv_blocks=kv_blocks, threads=threads or None, prefix_cache=False)
     times.append(time.monotonic())
     one = SamplingParams(temperature=0.0, max_tokens=1)
     llm.generate(PROMPT, one)
@@ -70,9 +70,10 @@ def peak_bytes() -> int:
     raise SystemExit("VmHWM is not known on this system")
 
 
-def run_child(model: str, kv_blocks: int) -> dict[str, Any]:
+def run_child(model: str, kv_blocks: int, threads: int = 0) -> dict[str, Any]:
     command = [sys.executable, __file__, "--child", "--model", model]
-    command += ["--kv-blocks", str(kv_blocks), "--started", repr(time.monotonic())]
+    command += ["--kv-blocks", str(kv_blocks), "--threads", str(threads)]
+    command += ["--started", repr(time.monotonic())]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     result: dict[str, Any] = json.loads(output)
     return result
@@ -160,16 +161,17 @@ def main() -> None:
     parser.add_argument("--model", default="starter")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("--kv-blocks", type=int, default=128, help="blocks of 16 tokens")
+    parser.add_argument("--threads", type=int, default=0, help="0: those of the machine")
     parser.add_argument("--serve", action="store_true", help="measure the server too")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
-        print(json.dumps(child(args.model, args.kv_blocks, args.started)))
+        print(json.dumps(child(args.model, args.kv_blocks, args.threads, args.started)))
         return
-    run_child(args.model, args.kv_blocks)
-    runs = [run_child(args.model, args.kv_blocks) for _ in range(args.runs)]
+    run_child(args.model, args.kv_blocks, args.threads)
+    runs = [run_child(args.model, args.kv_blocks, args.threads) for _ in range(args.runs)]
     servers = [run_server(args.model) for _ in range(args.runs)] if args.serve else []
     medians = summary(runs, servers)
     print(text(medians, runs[0]["plan"]))

@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 def test_a_run_keeps_to_the_bound_on_memory(starter_path: Path) -> None:
     """Peak memory of loading, a first token and a full KV cache, against weights and KV cache."""
-    run = start.run_child(str(starter_path), 64)
+    run = start.run_child(str(starter_path), 64, threads=2)
     plan = run["plan"]
     assert plan["weight_bytes"] > 80 * MIB and plan["kv_bytes"] > 20 * MIB
     assert run["peak_bytes"] <= 1.15 * (plan["weight_bytes"] + plan["kv_bytes"]) + 80_000_000
