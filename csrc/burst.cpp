@@ -30,7 +30,7 @@ void Executor::check_burst(const StepView& v, const Burst& burst) const {
   require(burst.stop_starts[0] == 0, "stop_starts");
   for (int r = 0; r < v.num_rows; ++r) {
     require(v.cu_seqlens[r] == r && v.logit_rows[r] == r, "burst: rows in the sequences' order");
-    require(v.rows[r].target < 0 && v.rows[r].mask_row < 0, "burst: no target and no mask");
+    require(v.rows[r].target < 0, "burst: no target");
     require(v.positions[r] == v.seq_lens[r] - 1, "burst: the token must be the last");
     const int64_t end = int64_t{v.seq_lens[r]} + burst.max_steps - 1;
     require(end <= sizes_.max_model_len && end <= int64_t{v.max_blocks} * kKvBlock,

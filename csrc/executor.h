@@ -66,7 +66,7 @@ struct StepView {
 
 // Up to `max_steps` decode steps in one call. It ends early after a step in which a row was bad or
 // chose one of its stop ids (of row r: stop_starts[r] to stop_starts[r + 1]), and once *new_work is
-// not 0. Results are those of the steps one after the other.
+// not 0. Masks stay as they are. Results are those of the steps one after the other.
 struct Burst {
   int max_steps, num_stop_ids;
   const int32_t *stop_ids, *stop_starts, *new_work;

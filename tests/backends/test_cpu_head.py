@@ -5,10 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace as structs_replace
 
 from firefront.backends.cpu.executor import CpuExecutor, load
+from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
+from firefront.core.messages import Submit
+from firefront.core.sampling import SamplingParams
 from firefront.core.step import SamplerRows
+from firefront.engine.config import EngineConfig
+from firefront.engine.engine import Engine
 from firefront.text.tokenizer import load_tokenizer
 from tests.backends.test_cpu_executor import ISAS, cpu_executor, one_step
 from tests.backends.test_cpu_sampler import checkpoint_of
@@ -96,9 +102,14 @@ def test_penalties_and_bias_in_a_narrow_row() -> None:
     assert set(tokens.tolist()) <= {7, 90, 91, 2000} and len(set(tokens.tolist())) > 2
 
 
-def test_starter_answers_within_a_mask(starter_path: Path) -> None:
+@pytest.fixture(scope="module")
+def starter(starter_path: Path) -> CpuExecutor:
+    return load(starter_path, Deployment(model="starter", threads=2, kv_blocks=24, context=256))
+
+
+def test_starter_answers_within_a_mask(starter: CpuExecutor, starter_path: Path) -> None:
     """A real model: what is allowed is chosen as the whole head would, whoever else is there."""
-    executor = load(starter_path, Deployment(model="starter", threads=2, kv_blocks=24, context=256))
+    executor = starter
     tokenizer = load_tokenizer(starter_path)
     tokens = np.array(tokenizer.encode("The months have 31, 28, 31 and 30 days; 7 times 6 is"))
     inputs, _ = one_step(tokens.astype(np.int32))
@@ -112,3 +123,32 @@ def test_starter_answers_within_a_mask(starter_path: Path) -> None:
     np.testing.assert_array_equal(picked[0].view(np.uint32), picked[1].view(np.uint32))
     np.testing.assert_array_equal(logits[1::2].view(np.uint32), want_logits[1::2].view(np.uint32))
     assert np.isfinite(logits[::2]).sum() < 10 * PANEL * len(got)
+
+
+def test_allowed_tokens_of_a_request(starter: CpuExecutor, starter_path: Path) -> None:
+    """From the request to the head: in bursts and one by one, beside a request that may say all."""
+    tokenizer = load_tokenizer(starter_path)
+    digits = tuple(tokenizer.encode(str(digit))[-1] for digit in range(10))
+    ask = tokenizer.encode("The first digits of pi are 3.")
+    narrow = SamplingParams(
+        temperature=0.9, seed=4, max_tokens=24, ignore_eos=True, allowed_token_ids=digits
+    )
+
+    def run(max_burst: int, **over: object) -> dict[str, list[int]]:
+        config = EngineConfig(max_burst=max_burst, hold_s=1.0, prefix_cache=False)
+        engine = Engine(starter, None, config, SystemClock())
+        free = SamplingParams(temperature=0.0, max_tokens=24, ignore_eos=True)
+        for name, params in (("narrow", structs_replace(narrow, **over)), ("free", free)):
+            engine.submit(Submit(request_id=name, generation=0, token_ids=ask, sampling=params))
+        got: dict[str, list[int]] = {"narrow": [], "free": []}
+        while engine.has_work:
+            for delta in engine.step():
+                assert delta.error is None, delta.error
+                got[delta.request_id] += delta.token_ids
+        return got
+
+    one_by_one = run(1)
+    assert set(one_by_one["narrow"]) <= set(digits) and len(set(one_by_one["narrow"])) > 3
+    assert not set(one_by_one["free"]) <= set(digits)
+    assert run(16) == one_by_one
+    assert run(16, logprobs=0) == one_by_one, "with the whole head"

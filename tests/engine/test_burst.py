@@ -4,6 +4,7 @@ import socket
 import threading
 import time
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -150,12 +151,20 @@ def test_a_burst_that_raises_is_done_again_step_by_step() -> None:
         assert output.token_ids == expected([i + 1] * 4, LONG)
 
 
-def test_a_mask_needs_python_between_steps() -> None:
+def test_a_mask_that_may_change_needs_python_between_steps() -> None:
     harness = Harness(max_burst=16)
     harness.submit("r", [1, 2, 3], LONG)
     harness.engine._sequences["r"].mask = np.full(4, 2**32 - 1, np.uint32)
     assert harness.run()["r"].token_ids == expected([1, 2, 3], LONG)
     assert harness.executor.bursts == []
+
+
+def test_a_fixed_mask_does_not() -> None:
+    harness = Harness(max_burst=16)
+    params = msgspec.structs.replace(LONG, allowed_token_ids=tuple(range(101)))
+    harness.submit("r", [1, 2, 3], params)
+    assert harness.run()["r"].token_ids == expected([1, 2, 3], LONG)
+    assert harness.executor.bursts
 
 
 def test_a_message_raises_the_flag_until_it_is_drained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,10 @@ SETTINGS = {
     "greedy and penalised": {"temperature": 0.0, "frequency_penalty": 1.5},
     "biased": {"temperature": 1.0, "logit_bias": {3: 4.0, 9: -100.0, 40: 2.5}},
     "not too short": {"temperature": 1.0, "min_tokens": 23, "stop_token_ids": tuple(range(40))},
+    "among few": {"temperature": 1.0, "allowed_token_ids": (3, 5, 40, 41, 44, 90)},
+    "among few, by a part of the head": {
+        "temperature": 1.0, "allowed_token_ids": (3, 5, 40, 41, 44, 90), "logprobs": None,
+    },
 }  # fmt: skip
 Result = tuple[list[int], list[Logprob]]
 

@@ -74,7 +74,7 @@ def test_every_parameter_is_taken(sdk: openai.OpenAI) -> None:
         extra_body={
             "top_k": 5, "min_p": 0.1, "repetition_penalty": 1.1, "ignore_eos": True,
             "min_tokens": 1, "stop_token_ids": [1], "include_stop_str_in_output": True,
-            "skip_special_tokens": False,
+            "skip_special_tokens": False, "allowed_token_ids": [97, 98],
         },
     )  # fmt: skip
     assert "x-firefront-ignored-params" not in raw.headers

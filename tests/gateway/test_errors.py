@@ -72,6 +72,8 @@ BAD = [
     (CHAT, {"stop": [1]}, "stop[0]"),
     (CHAT, {"stop_token_ids": [300]}, "stop_token_ids"),
     (CHAT, {"stop_token_ids": list(range(100))}, "stop_token_ids"),
+    (CHAT, {"allowed_token_ids": [300]}, "allowed_token_ids"),
+    (CHAT, {"allowed_token_ids": []}, "allowed_token_ids"),
     (CHAT, {"logit_bias": {"x": 1}}, "logit_bias"),
     (CHAT, {"logit_bias": {"-1": 1}}, "logit_bias"),
     (CHAT, {"logit_bias": {"300": 1}}, "logit_bias"),
@@ -263,7 +265,7 @@ def test_request_id_is_echoed_when_sane(live: Live) -> None:
 NUMERIC = (
     "temperature top_p top_k min_p n seed max_tokens min_tokens presence_penalty logprobs "
     "frequency_penalty repetition_penalty max_completion_tokens top_logprobs stop_token_ids "
-    "logit_bias stop prompt messages stream stream_options echo ignore_eos"
+    "logit_bias allowed_token_ids stop prompt messages stream stream_options echo ignore_eos"
 ).split()
 SCALARS = st.one_of(
     st.integers(),

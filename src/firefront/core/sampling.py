@@ -14,6 +14,7 @@ MAX_STOP = 16
 MAX_STOP_BYTES = 256
 MAX_LOGPROBS = 20
 MAX_LOGIT_BIAS = 1024
+MAX_ALLOWED = 16384
 MAX_SEED = 2**63 - 1
 
 
@@ -22,7 +23,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     `max_tokens=None` means up to the end of the context. `logprobs=k` returns the chosen token's
     log-probability and the k likeliest; `prompt_logprobs` likewise for each prompt token but the
-    first.
+    first. `allowed_token_ids`: nothing else is ever chosen, an end only if it is among them.
     """
 
     n: int = 1
@@ -43,6 +44,7 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     logit_bias: dict[int, float] | None = None
+    allowed_token_ids: tuple[int, ...] | None = None
     skip_special_tokens: bool = True
 
     def checked(self) -> "SamplingParams":
@@ -72,6 +74,12 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
                 raise RequestError(
                     f"stop: each string must have 1 to {MAX_STOP_BYTES} bytes", param="stop"
                 )
+        allowed = self.allowed_token_ids
+        if allowed is not None and not 1 <= len(allowed) <= MAX_ALLOWED:
+            raise RequestError(
+                f"allowed_token_ids: 1 to {MAX_ALLOWED} tokens, got {len(allowed)}",
+                param="allowed_token_ids",
+            )
         if self.logit_bias is not None:
             if len(self.logit_bias) > MAX_LOGIT_BIAS:
                 raise RequestError(

@@ -49,6 +49,7 @@ def check(submit: Submit, limits: Limits) -> tuple[NDArray[np.int32], int]:
     for name, ids in (
         ("stop_token_ids", sampling.stop_token_ids),
         ("logit_bias", sampling.logit_bias or ()),
+        ("allowed_token_ids", sampling.allowed_token_ids or ()),
     ):
         for token in ids:
             if not 0 <= token < limits.vocab_size:

@@ -18,6 +18,7 @@ def sequence_of(
     seed: int,
     eos_ids: frozenset[int],
     tokenizer: output.TokensToText | None,
+    vocab_size: int,
 ) -> Sequence:
     """The sequence of `submit`, with all that sampler and detokeniser need of it."""
     sampling = submit.sampling
@@ -34,6 +35,9 @@ def sequence_of(
         text=None if tokenizer is None else output.OutputText(tokenizer, sampling),
     )
     step_inputs.prepare(sequence, seed)
+    if sampling.allowed_token_ids is not None:
+        sequence.mask = step_inputs.mask_of(sampling.allowed_token_ids, vocab_size)
+        sequence.is_mask_fixed = True
     if sampling.prompt_logprobs is not None:
         sequence.prompt_logprobs = [output.unscored(int(prompt[0]), tokenizer)]
     return sequence

@@ -91,6 +91,7 @@ class Engine:
             seed=drawn,
             eos_ids=self._eos_ids,
             tokenizer=self._tokenizer,
+            vocab_size=self._limits.vocab_size,
         )
         self._num_arrived += 1
         self._sequences[submit.request_id] = sequence

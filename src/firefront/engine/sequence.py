@@ -23,8 +23,9 @@ class Sequence:
     __slots__ = (
         "account_salt", "adapter", "arrived_s", "bias_ids", "bias_values", "block_keys",
         "block_table", "deadline_s", "first_token_s", "generation", "has_history", "is_finished",
-        "last_token", "mask", "max_tokens", "may_draft", "num_blocks", "num_cached",
-        "num_computed", "num_scored", "num_tokens", "prediction", "prompt_len", "prompt_logprobs",
+        "is_mask_fixed", "last_token", "mask", "max_tokens", "may_draft", "num_blocks",
+        "num_cached", "num_computed", "num_scored", "num_tokens", "prediction", "prompt_len",
+        "prompt_logprobs",
         "rank", "request_id", "sampler_row", "sampling", "scheduled_s", "stop_ids", "text", "texts",
         "tokens",
     )  # fmt: skip
@@ -64,13 +65,14 @@ class Sequence:
         self.block_keys: list[bytes] = []
         self.is_finished = False
 
-        # What the sampler reads, filled by step_inputs.prepare. `mask` is the grammar's seam: when
-        # set, the tokens allowed next, bit by bit.
+        # What the sampler reads, filled by step_inputs.prepare. `mask`: tokens allowed next, bit by
+        # bit. Unless it is fixed it may change after each token; that is the grammar's seam.
         self.sampler_row: NDArray[np.void]
         self.has_history = False
         self.bias_ids: NDArray[np.int32]
         self.bias_values: NDArray[np.float32]
         self.mask: NDArray[np.uint32] | None = None
+        self.is_mask_fixed = False
         self.stop_ids = stop_ids
         self.text = text
         self.num_scored = 1  # prompt tokens with a log-probability or, the first, without one
@@ -82,6 +84,11 @@ class Sequence:
     @property
     def num_output(self) -> int:
         return self.num_tokens - self.prompt_len
+
+    @property
+    def is_steered(self) -> bool:
+        """True when Python must say after each token which may come next."""
+        return self.mask is not None and not self.is_mask_fixed
 
     @property
     def is_decode(self) -> bool:

@@ -6,6 +6,7 @@ returned before is the same memory. Knows nothing of why a sequence is in the st
 Invariant: nothing in the returned arrays beyond what this step set, and tables padded with 0.
 """
 
+from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -56,6 +57,13 @@ def set_biases(sequence: Sequence) -> None:
     sequence.bias_ids = np.fromiter(biases.keys(), np.int32, len(biases))
     sequence.bias_values = np.fromiter(biases.values(), np.float32, len(biases))
     sequence.sampler_row["bias_len"] = len(biases)
+
+
+def mask_of(token_ids: Iterable[int], vocab_size: int) -> NDArray[np.uint32]:
+    """A bit for each token of the vocabulary, set for these."""
+    allowed = np.zeros(-(-vocab_size // 32) * 32, np.uint8)
+    allowed[np.fromiter(token_ids, np.int64)] = 1
+    return np.packbits(allowed, bitorder="little").view("<u4").astype(np.uint32)
 
 
 class StepBuffers:

@@ -143,6 +143,7 @@ class Renderer:
         for name, ids in (
             ("logit_bias", sampling.logit_bias or ()),
             ("stop_token_ids", sampling.stop_token_ids),
+            ("allowed_token_ids", sampling.allowed_token_ids or ()),
         ):
             if any(not 0 <= token < vocab_size for token in ids):
                 raise RequestError(f"{name}: token ids must be 0 to {vocab_size - 1}", param=name)
@@ -168,7 +169,7 @@ def sampling_of(
     """The request's sampling parameters, checked; `max_tokens` as given."""
     defaults = SamplingParams()
     given = {name: value for name in _COPIED if (value := getattr(request, name)) is not None}
-    stop = request.stop
+    stop, allowed = request.stop, request.allowed_token_ids
     token_ids = tuple(request.stop_token_ids or ())
     if len(token_ids) > MAX_STOP_TOKEN_IDS:
         raise RequestError(f"stop_token_ids: at most {MAX_STOP_TOKEN_IDS}", param="stop_token_ids")
@@ -180,6 +181,7 @@ def sampling_of(
         logprobs=logprobs,
         prompt_logprobs=prompt_logprobs,
         logit_bias=_logit_bias(request.logit_bias),
+        allowed_token_ids=None if allowed is None else tuple(allowed),
     ).checked()
 
 

@@ -47,6 +47,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     frequency_penalty: Annotated[float | None, _doc("-2 to 2, each time it was said")] = None
     repetition_penalty: Annotated[float | None, _doc("over 1 discourages; also the prompt")] = None
     logit_bias: Annotated[dict[str, float] | None, _doc("token id to -100..100")] = None
+    allowed_token_ids: Annotated[list[int] | None, _doc("choose only among these tokens")] = None
     stream: Annotated[bool | None, _doc("server-sent events as tokens come")] = None
     stream_options: StreamOptions | None = None
 

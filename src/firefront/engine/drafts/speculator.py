@@ -84,7 +84,7 @@ class Speculator:
 
     def _most_for(self, sequence: Sequence) -> int:
         """Drafts that may be verified: within max_tokens, under one set of biases, no grammar."""
-        if sequence.mask is not None or sequence.first_token_s is None:
+        if sequence.is_steered or sequence.first_token_s is None:
             return 0
         most = min(self._max_draft, sequence.max_tokens - sequence.num_output - 1)
         if (missing := sequence.sampling.min_tokens - sequence.num_output) > 0:
