@@ -145,8 +145,7 @@ class Engine:
         return bool(self._sequences or self._ready)
 
     def stats(self) -> Stats:
-        """Counts now, and totals since the start; `step_s` is the total time spent in steps,
-        `executor_s` that inside an executor that says so."""
+        """Counts now, and totals since the start; `executor_s` is 0 if the executor does not say."""
         scheduler = self._scheduler
         return Stats(
             num_running=len(scheduler.running),
