@@ -145,7 +145,7 @@ class Engine:
         return bool(self._sequences or self._ready)
 
     def stats(self) -> Stats:
-        """Counts now, and totals since the start; `executor_s` is 0 if the executor does not say."""
+        """Counts now, and totals since the start; `executor_s` is 0 if the executor has none."""
         scheduler = self._scheduler
         return Stats(
             num_running=len(scheduler.running),
