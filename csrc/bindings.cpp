@@ -97,7 +97,7 @@ nb::dict as_dict(const ff::Memory& memory) {
 ff::Sizes sizes_of(nb::kwargs values) {
   for (const char* name :
        {"max_tokens", "max_sequences", "vocab_size", "max_model_len", "num_layers", "num_kv_heads",
-        "head_dim", "num_blocks", "arena_bytes", "kv_dtype"})
+        "head_dim", "num_blocks", "arena_bytes", "kv_dtype", "head_rows"})
     require(values.contains(name), std::string("sizes: no ") + name);
   auto get = [&](const char* name) { return nb::cast<int64_t>(values[name]); };
   auto whole = [&](const char* name) {
@@ -109,7 +109,8 @@ ff::Sizes sizes_of(nb::kwargs values) {
           whole("vocab_size"), whole("max_model_len"),
           whole("num_layers"), whole("num_kv_heads"),
           whole("head_dim"),   get("num_blocks"),
-          get("arena_bytes"),  kv_type_of(nb::cast<std::string>(values["kv_dtype"]))};
+          get("arena_bytes"),  kv_type_of(nb::cast<std::string>(values["kv_dtype"])),
+          whole("head_rows")};
 }
 
 void add_op(ff::Executor& executor, const std::string& kind, nb::dict d) {
@@ -246,16 +247,19 @@ NB_MODULE(_native, m) {
       .def(
           "__init__",
           [](ff::Executor* self, int threads, const std::string& isa, bool f32_activations,
-             bool turbo) {
+             bool turbo, const ff::Executor* beside) {
             require(threads >= 1 && threads <= 1024, "threads: 1 to 1024");
             const ff::Kernels* kernels = ff::find_kernels(isa);
             require(kernels, "this CPU has no " + isa + " kernels");
             const auto arithmetic = f32_activations ? ff::Arithmetic::Float
                                     : turbo         ? ff::Arithmetic::Turbo
                                                     : ff::Arithmetic::Exact;
-            new (self) ff::Executor(threads, *kernels, arithmetic);
+            auto pool = beside ? beside->threads() : std::make_shared<ff::Threads>(threads);
+            require(pool->count() == threads, "beside: has another number of threads");
+            new (self) ff::Executor(std::move(pool), *kernels, arithmetic);
           },
-          "threads"_a, "isa"_a = "", "f32_activations"_a = false, "turbo"_a = false)
+          "threads"_a, "isa"_a = "", "f32_activations"_a = false, "turbo"_a = false,
+          "beside"_a = nb::none())
       .def(
           "add_matrix",
           [](ff::Executor& self, const std::string& dtype, int64_t rows, int64_t cols) {

@@ -6,8 +6,11 @@
 
 namespace ff {
 
-Executor::Executor(int num_threads, const Kernels& kernels, Arithmetic arithmetic)
-    : kernels_(kernels), arithmetic_(arithmetic), threads_(num_threads) {}
+Executor::Executor(std::shared_ptr<Threads> threads, const Kernels& kernels, Arithmetic arithmetic)
+    : kernels_(kernels),
+      arithmetic_(arithmetic),
+      shared_threads_(std::move(threads)),
+      threads_(*shared_threads_) {}
 
 int Executor::add_vector(std::vector<float> values) {
   vectors_.push_back(std::move(values));
@@ -112,6 +115,7 @@ Activations Executor::activations(uint8_t* base, int count, int64_t cols) const 
 void Executor::check_ops(const Sizes& sizes) const {
   require(!ops_.empty() && ops_.back().spec.kind == OpKind::Head, "the last op must be the head");
   require(ops_.back().weights[0]->rows == sizes.vocab_size, "vocab_size");
+  require(sizes.head_rows <= sizes.vocab_size, "head_rows: more than the vocabulary");
   const OpSpec *qkv = nullptr, *attention = nullptr;
   for (const Op& op : ops_) {
     const OpSpec& spec = op.spec;
@@ -189,6 +193,7 @@ void Executor::finish(const Sizes& sizes) {
   require(sizes.num_blocks <= INT32_MAX / kKvBlock, "num_blocks: slots must fit 32 bits");
   check_ops(sizes);
   sizes_ = sizes;
+  ops_.back().units = (sizes.head_rows + kPanelRows - 1) / kPanelRows;
   for (const Op& op : ops_)
     if (op.spec.kind == OpKind::Attention) last_attention_ = &op - ops_.data();
   rope_stride_ = std::max<int64_t>(sizes.max_tokens, kHeadRows) * sizes.head_dim;
@@ -282,7 +287,7 @@ void Executor::check(const StepView& v) const {
   for (int r = 0; r < v.num_rows; ++r) {
     require(v.logit_rows[r] >= 0 && v.logit_rows[r] < v.num_tokens, "logit_rows: no such token");
     const SampleRow& row = v.rows[r];
-    require(row.target < sizes_.vocab_size && row.num_logprobs <= v.top_stride, "rows: target");
+    require(row.target < sizes_.head_rows && row.num_logprobs <= v.top_stride, "rows: target");
     require(row.history_start >= 0 && row.history_len >= 0 &&
                 int64_t{row.history_start} + row.history_len <= v.history_len,
             "rows: history");

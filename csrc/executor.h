@@ -32,6 +32,7 @@ struct Sizes {
   int num_layers, num_kv_heads, head_dim;
   int64_t num_blocks, arena_bytes;
   KvType kv_type;
+  int head_rows;  // of the vocabulary, that can be chosen: tokens 0 to head_rows - 1
 };
 
 // Bytes of what an executor owns, in whole pages.
@@ -74,7 +75,8 @@ struct Burst {
 
 class Executor {
  public:
-  Executor(int num_threads, const Kernels& kernels, Arithmetic arithmetic);
+  // Executors may share threads; then a call of one may not overlap with a call of another.
+  Executor(std::shared_ptr<Threads> threads, const Kernels& kernels, Arithmetic arithmetic);
 
   // Nothing large is allocated before pack() and finish(); memory() says beforehand what will be.
   int add_matrix(const FileMatrix& shape);  // its sizes only
@@ -110,6 +112,7 @@ class Executor {
   std::vector<OpTime> op_times() const;
 
   int num_threads() const { return threads_.count(); }
+  std::shared_ptr<Threads> threads() const { return shared_threads_; }
   int vocab_size() const { return sizes_.vocab_size; }
   const char* isa() const { return kernels_.name; }
 
@@ -181,7 +184,8 @@ class Executor {
 
   const Kernels& kernels_;
   Arithmetic arithmetic_;
-  Threads threads_;
+  std::shared_ptr<Threads> shared_threads_;
+  Threads& threads_;
   Arena weights_;
   size_t packed_bytes_ = 0;
   std::vector<std::unique_ptr<Matrix>> matrices_;

@@ -119,14 +119,15 @@ void Executor::choose(int row, const float* logits, bool is_partial, int thread)
   inputs.partial = is_partial;
   const int64_t top = int64_t{row} * view.top_stride;
   const Sampled chosen =
-      kernels_.sample(view.rows[row], inputs, logits, sizes_.vocab_size, scratch_[thread],
+      kernels_.sample(view.rows[row], inputs, logits, sizes_.head_rows, scratch_[thread],
                       view.top_ids + top, view.top_logprobs + top);
   view.tokens[row] = chosen.token;
   view.ranks[row] = chosen.rank;
   view.logprobs[row] = chosen.logprob;
   view.bad[row] = chosen.bad;
-  const int64_t vocab = sizes_.vocab_size;
-  if (view.logits) std::memcpy(view.logits + row * vocab, logits, sizeof(float) * vocab);
+  if (view.logits)
+    std::memcpy(view.logits + int64_t{row} * sizes_.vocab_size, logits,
+                sizeof(float) * sizes_.head_rows);
 }
 
 }  // namespace ff

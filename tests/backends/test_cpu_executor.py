@@ -533,6 +533,7 @@ def test_layers_may_differ_in_rope() -> None:
         {"max_tokens": 10_000},
         {"num_blocks": 2**27},
         {"num_blocks": 2**60},
+        {"head_rows": 204},
         {},
     ],
 )
@@ -545,7 +546,7 @@ def test_sizes_that_do_not_fit_the_ops_are_refused(over: dict[str, int]) -> None
     sizes = {
         "max_tokens": 32, "max_sequences": 32, "vocab_size": 203, "max_model_len": 64,
         "num_layers": 2, "num_kv_heads": 2, "head_dim": 32, "num_blocks": 4, "arena_bytes": arena,
-        "kv_dtype": "bf16",
+        "kv_dtype": "bf16", "head_rows": 203,
     }  # fmt: skip
     if not over:
         native.finish(**sizes)

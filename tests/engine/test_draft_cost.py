@@ -43,13 +43,13 @@ def test_drafts_are_weighed_by_chance_and_cost() -> None:
     free = learnt(lambda drafts: 0.01 + 0.0001 * drafts)
     dear = learnt(lambda drafts: 0.01 * (1 + drafts))
     sure, fair, poor = ([p ** (i + 1) for i in range(15)] for p in (0.98, 0.6, 0.05))
-    assert worthwhile(free, 1, sure) == 15
-    assert 3 <= worthwhile(free, 1, fair) <= 10
-    assert worthwhile(dear, 1, sure) == worthwhile(dear, 1, fair) == 0
+    assert worthwhile(free, 1, sure)[0] == 15
+    assert 3 <= worthwhile(free, 1, fair)[0] <= 10
+    assert worthwhile(dear, 1, sure)[0] == worthwhile(dear, 1, fair)[0] == 0
     slope = learnt(lambda drafts: 0.003 + 0.0007 * drafts)
-    assert worthwhile(slope, 1, sure) >= 7 and worthwhile(slope, 1, poor) == 0
-    assert worthwhile(slope, 1, fair) in (1, 2, 3)
-    assert worthwhile(free, 16, [0.9] * 3) == 3
+    assert worthwhile(slope, 1, sure)[0] >= 7 and worthwhile(slope, 1, poor)[0] == 0
+    assert worthwhile(slope, 1, fair)[0] in (1, 2, 3)
+    assert worthwhile(free, 16, [0.9] * 3)[0] == 3
 
 
 def test_what_seems_too_dear_is_tried_again() -> None:
@@ -60,8 +60,8 @@ def test_what_seems_too_dear_is_tried_again() -> None:
             curve.observe(drafts, 0.1)
             curve.observe(0, 0.01)
     sure = [0.95 ** (i + 1) for i in range(5)]
-    assert worthwhile(curve, 1, sure) == 0
+    assert worthwhile(curve, 1, sure)[0] == 0
     for _ in range(10 * PLAIN_EVERY):
         curve.relax()
         curve.observe(0, 0.01)
-    assert worthwhile(curve, 1, sure) >= 1
+    assert worthwhile(curve, 1, sure)[0] >= 1

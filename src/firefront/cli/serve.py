@@ -43,6 +43,9 @@ def serve(
         str | None, _Flag(help="ngram drafts text that repeats (same tokens, sooner), or off.")
     ] = None,
     max_draft: Annotated[int | None, _Flag(help="Most tokens drafted in one step.")] = None,
+    draft: Annotated[
+        str | None, _Flag(help="Smaller model of the same vocabulary: same tokens, sooner.")
+    ] = None,
     drain_timeout: Annotated[
         float, _Flag(min=0, help="Seconds that running requests get after SIGTERM.")
     ] = 30.0,
@@ -70,6 +73,7 @@ def serve(
         "prefix_cache": prefix_cache,
         "speculation": speculation,
         "max_draft": max_draft,
+        "draft": draft,
     }
     deployments = resolve_deployments(model or [], deployment, fields)
     from firefront.gateway.server import ServerOptions, run  # heavy

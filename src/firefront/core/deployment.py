@@ -58,6 +58,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_draft: Annotated[
         int, msgspec.Meta(ge=1, le=63), _field("warm", "tokens drafted for a sequence in one step")
     ] = 15
+    draft: Annotated[
+        str, _field("warm", "smaller model of the same vocabulary that drafts; none if empty")
+    ] = ""
 
 
 def load_deployment(

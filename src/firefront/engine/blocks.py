@@ -15,6 +15,7 @@ class BlockPool:
         assert num_blocks > 0
         self.num_blocks = num_blocks
         self._num_refs = [0] * num_blocks
+        self.is_drafted = bytearray(num_blocks)  # 1: the draft model has computed its tokens too
         self._key_of: list[bytes | None] = [None] * num_blocks
         self._block_of: dict[bytes, int] = {}
         self._free = list(range(num_blocks - 1, -1, -1))
@@ -33,6 +34,7 @@ class BlockPool:
             block, _ = self._evictable.popitem(last=False)
             self._forget_key(block)
         self._num_refs[block] = 1
+        self.is_drafted[block] = 0
         return block
 
     def share(self, block: int) -> None:

@@ -24,9 +24,10 @@ from firefront.engine.arrival import sequence_of
 from firefront.engine.blocks import BlockPool
 from firefront.engine.burst import Bursts
 from firefront.engine.config import BurstExecutor, EngineConfig, Executor
+from firefront.engine.drafts.model import DraftModel
 from firefront.engine.drafts.speculator import Speculator
 from firefront.engine.prefix_cache import PrefixCache
-from firefront.engine.scheduler import Chunk, Scheduler, StepPlan
+from firefront.engine.scheduler import Chunk, Scheduler
 from firefront.engine.sequence import Sequence
 
 _log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Engine:
         tokenizer: output.TokensToText | None,
         config: EngineConfig,
         clock: Clock,
+        draft: Executor | None = None,  # of a smaller model, with as many KV blocks
     ) -> None:
         self._executor = executor
         self._tokenizer = tokenizer
@@ -55,7 +57,8 @@ class Engine:
         self._scheduler = Scheduler(
             self._pool, cache, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
         )
-        self._speculator = Speculator(config.max_draft)
+        model = DraftModel(draft, self._scheduler, clock) if draft is not None else None
+        self._speculator = Speculator(config.max_draft, model)
         # Executors with buffers of fixed size say how many tokens a step may have.
         self._max_step_tokens: int = getattr(executor, "max_tokens", sys.maxsize)
         self.set_knobs(SetKnobs())
@@ -65,8 +68,7 @@ class Engine:
         self._sequences: dict[str, Sequence] = {}
         self._deadlines: list[tuple[float, str]] = []  # a heap; also of requests that have ended
         self._ready: list[Delta] = []  # to be returned by the next step
-        self._num_arrived = 0
-        self._prompt_tokens = self._generation_tokens = self._num_steps = 0
+        self._num_arrived = self._num_steps = self._prompt_tokens = self._generation_tokens = 0
         self._step_s = 0.0
 
     # Requests
@@ -182,7 +184,8 @@ class Engine:
         for sequence, error in plan.failed:
             self._fail(sequence, deltas, "scheduling", error)
         if plan.decodes or plan.chunks:
-            self._add_drafts(plan)
+            budget = self._scheduler.token_budget - plan.num_tokens
+            self._scheduler.add_drafts(plan, self._speculator.propose(plan.decodes, budget))
             left_s = self._deadlines[0][0] - started_s if self._deadlines else math.inf
             num_steps = 1
             if not self._speculator.is_hopeful:
@@ -192,17 +195,14 @@ class Engine:
             else:
                 self._run(plan.decodes, plan.chunks, deltas)
             elapsed_s = self._clock.now() - started_s
-            self._scheduler.pace.observe(plan.num_tokens, elapsed_s / num_steps)
+            own_s = elapsed_s - self._speculator.spent_s
+            self._scheduler.pace.observe(plan.num_tokens, own_s / num_steps)
             if not plan.chunks:
-                self._bursts.observe(plan.num_tokens, num_steps, elapsed_s)
-            self._speculator.observe(plan, elapsed_s / num_steps)
+                self._bursts.observe(plan.num_tokens, num_steps, own_s)
+            self._speculator.observe(plan, own_s / num_steps)
             self._num_steps += num_steps
             self._step_s += elapsed_s
         return deltas
-
-    def _add_drafts(self, plan: StepPlan) -> None:
-        budget = self._scheduler.token_budget - plan.num_tokens
-        self._scheduler.add_drafts(plan, self._speculator.propose(plan.decodes, budget))
 
     def _run(self, decodes: list[Sequence], chunks: list[Chunk], deltas: list[Delta]) -> None:
         """Compute a batch. If that raises, compute its halves: in the end one sequence fails.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
+from firefront.core.errors import RequestError
 from firefront.core.step import BLOCK_SIZE
 from firefront.engine.coalesce import FLUSH_S
 from firefront.engine.config import EngineConfig
@@ -18,16 +19,44 @@ if TYPE_CHECKING:
     from firefront.backends.cpu.executor import CpuExecutor
     from firefront.engine.worker import Loaded
 
+# Rows of a draft's head that are computed. Ids follow the order in which the tokenizer's merges
+# were learnt, so the first are the most frequent; others and special tokens are never drafted.
+DRAFT_ROWS = 32768
+
 
 def build_engine(
     deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
 ) -> tuple[Engine, Tokenizer]:
     """Load the deployment's model. FirefrontErrors say what is wrong with model or machine."""
+    from firefront.backends.cpu.executor import load_with_draft
     from firefront.weights.fetch import resolve
 
-    executor, tokenizer = _load(resolve(deployment.model), deployment)
+    path, draft = resolve(deployment.model), None
+    if deployment.draft:
+        tokenizer = load_tokenizer(path)
+        draft_path = _draft_path(deployment, tokenizer)
+        executor, draft = load_with_draft(path, draft_path, deployment, head_rows=DRAFT_ROWS)
+    else:
+        executor, tokenizer = _load(path, deployment)
     config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
-    return Engine(executor, tokenizer, config, SystemClock()), tokenizer
+    return Engine(executor, tokenizer, config, SystemClock(), draft), tokenizer
+
+
+def _draft_path(deployment: Deployment, tokenizer: Tokenizer) -> Path:
+    """The draft model's files. RequestError if it could not draft for this model."""
+    from firefront.weights.fetch import resolve
+
+    if deployment.speculation == "off":
+        raise RequestError("draft: speculation is off; leave one of them out", param="draft")
+    path = resolve(deployment.draft)
+    idx = tokenizer.differs_from(load_tokenizer(path))
+    if idx is not None:
+        raise RequestError(
+            f"draft: the vocabulary of {deployment.draft} is not that of {deployment.model}: token "
+            f"{idx} differs; a draft model needs the same tokens",
+            param="draft",
+        )
+    return path
 
 
 def _load(path: Path, deployment: Deployment) -> tuple["CpuExecutor", Tokenizer]:

@@ -87,12 +87,14 @@ class Scheduler:
         for sequence, tokens in zip(plan.decodes, drafts, strict=True):
             room = (sequence.num_blocks + self.pool.num_free) * BLOCK_SIZE - sequence.num_tokens
             if not (tokens := tokens[: max(0, room)]):
+                self.trim(sequence, sequence.num_tokens)
                 decodes.append(sequence)
                 continue
             sequence.put_drafts(tokens)
             end = sequence.num_tokens + len(tokens)
             while sequence.num_blocks * BLOCK_SIZE < end:
                 sequence.add_block(self.pool.allocate())
+            self.trim(sequence, end)
             plan.chunks.append(Chunk(sequence, sequence.num_computed, end, len(tokens)))
         plan.decodes = decodes
 

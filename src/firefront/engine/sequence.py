@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from firefront.core.messages import Logprob, Submit, Timings, Usage
 from firefront.core.step import BLOCK_SIZE
+from firefront.engine.drafts.shadow import Shadow
 from firefront.engine.drafts.texts import Texts
 from firefront.engine.output import OutputText
 
@@ -25,9 +26,8 @@ class Sequence:
         "block_table", "deadline_s", "first_token_s", "generation", "has_history", "is_finished",
         "is_mask_fixed", "last_token", "mask", "max_tokens", "may_draft", "num_blocks",
         "num_cached", "num_computed", "num_scored", "num_tokens", "prediction", "prompt_len",
-        "prompt_logprobs",
-        "rank", "request_id", "sampler_row", "sampling", "scheduled_s", "stop_ids", "text", "texts",
-        "tokens",
+        "prompt_logprobs", "rank", "request_id", "sampler_row", "sampling", "scheduled_s",
+        "shadow", "stop_ids", "text", "texts", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +80,7 @@ class Sequence:
         self.prediction = submit.prediction
         self.texts: Texts | None = None
         self.may_draft = True
+        self.shadow: Shadow | None = None
 
     @property
     def num_output(self) -> int:
@@ -144,6 +145,9 @@ class Sequence:
         """Forget blocks and progress; what was generated stays and will be computed again."""
         self.num_blocks = 0
         self.num_computed = 0
+        if self.shadow is not None:
+            self.shadow.num_computed = 0
+            self.shadow.fed = []
 
     def scored_range(self, start: int, end: int) -> range:
         """Prompt positions scored by computing tokens start .. end: p by the logits of p - 1."""

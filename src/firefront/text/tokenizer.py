@@ -64,6 +64,16 @@ class Tokenizer:
             for backend in (vocabulary.backend, vocabulary.continuation)
         )
 
+    def differs_from(self, other: "Tokenizer") -> int | None:
+        """The first id that is not the same token in both vocabularies, None if all are."""
+        own, others = self._vocab.token_bytes, other._vocab.token_bytes
+        if own == others and self.special_ids == other.special_ids:
+            return None
+        for idx, (a, b) in enumerate(zip(own, others, strict=False)):
+            if a != b or (idx in self.special_ids) != (idx in other.special_ids):
+                return idx
+        return min(len(own), len(others))
+
     # Text to ids.
 
     def encode(

@@ -51,27 +51,71 @@ def load_checkpoint(
     return CpuExecutor(plan, checkpoint, deployment, isa=isa)
 
 
+def load_with_draft(
+    path: Path, draft_path: Path, deployment: Deployment, *, head_rows: int = 0
+) -> "tuple[CpuExecutor, CpuExecutor]":
+    """A model and the draft model beside it: as many KV blocks, numbered alike, one memory plan.
+
+    `head_rows` > 0: the draft chooses among the first tokens of the vocabulary only.
+    """
+    with open_checkpoint(path) as target, open_checkpoint(draft_path) as draft:
+        return load_checkpoints(target, draft, deployment, head_rows=head_rows)
+
+
+def load_checkpoints(
+    target: Checkpoint, draft: Checkpoint, deployment: Deployment, *, head_rows: int = 0
+) -> "tuple[CpuExecutor, CpuExecutor]":
+    """As `load_with_draft`, of models that are open already."""
+    sizes = target.config.vocab_size, draft.config.vocab_size
+    if sizes[0] != sizes[1]:
+        raise RequestError(
+            f"draft: needs the model's vocabulary, of {sizes[0]} tokens; its own has {sizes[1]}",
+            param="draft",
+        )
+    isa = os.environ.get("FIREFRONT_ISA", "")
+    plans = [trace(FAMILIES[c.config.family].forward, c.config) for c in (target, draft)]
+    beside = _Sized(plans[1], draft, deployment, isa, head_rows)
+    executor = CpuExecutor(plans[0], target, deployment, isa=isa, beside=beside)
+    return executor, CpuExecutor(plans[1], draft, deployment, sized=beside)
+
+
 def footprint(checkpoint: Checkpoint, deployment: Deployment) -> Footprint:
     """What loading would take on this machine now. Reads sizes and vectors, no matrix."""
     plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
-    return _Sized(plan, checkpoint, deployment, "").footprint
+    sized = _Sized(plan, checkpoint, deployment, "")
+    sized.fit()
+    return sized.footprint
 
 
 class _Sized:
     """An executor that has its ops but neither weights nor buffers yet, and what they will take."""
 
+    footprint: Footprint
+
     def __init__(
-        self, plan: Plan, checkpoint: Checkpoint, deployment: Deployment, isa: str
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        deployment: Deployment,
+        isa: str,
+        head_rows: int = 0,
+        beside: "_Sized | None" = None,
     ) -> None:
+        """`beside`: one that is never called at the same time, whose threads are used too."""
         config = plan.config
+        self._config, self._deployment = config, deployment
         self.num_threads = deployment.threads or num_cpus()
         self.native = _native.Executor(
-            self.num_threads, isa, deployment.activations == "f32", deployment.prefill == "turbo"
+            self.num_threads,
+            isa,
+            deployment.activations == "f32",
+            deployment.prefill == "turbo",
+            beside and beside.native,
         )
         max_tokens = deployment.token_budget
         self.lowered: Lowered = lower(plan, checkpoint, self.native, max_tokens, max_tokens)
         self.kv_dtype = "f32" if deployment.activations == "f32" else deployment.kv_dtype
-        sizes = {
+        self.sizes = {
             "max_tokens": max_tokens,
             "max_sequences": max_tokens,
             "vocab_size": config.vocab_size,
@@ -82,31 +126,56 @@ class _Sized:
             "num_blocks": 0,
             "arena_bytes": self.lowered.arena_bytes,
             "kv_dtype": self.kv_dtype,
+            "head_rows": min(head_rows or config.vocab_size, config.vocab_size),
         }
-        empty = self.native.memory(**sizes)
+
+    def fit(self, beside: "_Sized | None" = None) -> None:
+        """Choose blocks and context; `beside` gets as many and is part of the footprint."""
+        both = [self] if beside is None else [self, beside]
+        empty = [sized.native.memory(**sized.sizes) for sized in both]
         need = fit(
-            deployment,
-            model_len=config.max_model_len,
-            vocab_size=config.vocab_size,
-            weight_bytes=empty["weight_bytes"],
-            buffer_bytes=empty["buffer_bytes"],
-            block_bytes=kv_block_bytes(config, self.kv_dtype),
+            self._deployment,
+            model_len=self._config.max_model_len,
+            vocab_size=self._config.vocab_size,
+            weight_bytes=sum(memory["weight_bytes"] for memory in empty),
+            buffer_bytes=sum(memory["buffer_bytes"] for memory in empty),
+            block_bytes=sum(kv_block_bytes(sized._config, sized.kv_dtype) for sized in both),
             free_bytes=free_bytes(),
         )
-        self.sizes = sizes | {"num_blocks": need.num_blocks, "max_model_len": need.max_model_len}
-        self.footprint = replace(need, **self.native.memory(**self.sizes)) if need.fits else need
+        self.footprint = need
+        lengths = [min(need.max_model_len, sized._config.max_model_len) for sized in both]
+        for sized, length in zip(both, lengths, strict=True):
+            sized.sizes |= {"num_blocks": need.num_blocks, "max_model_len": length}
+        if need.fits:
+            full = [sized.native.memory(**sized.sizes) for sized in both]
+            total = {name: sum(memory[name] for memory in full) for name in full[0]}
+            self.footprint = replace(need, **total)
+            if beside is not None:
+                beside.footprint = replace(
+                    need, **full[1], max_model_len=lengths[1], problem=""
+                )
 
 
 class CpuExecutor:
     """Steps a plan on this CPU. `num_blocks` KV blocks, sequences up to `max_model_len` tokens."""
 
     def __init__(
-        self, plan: Plan, checkpoint: Checkpoint, deployment: Deployment, *, isa: str = ""
+        self,
+        plan: Plan,
+        checkpoint: Checkpoint,
+        deployment: Deployment,
+        *,
+        isa: str = "",
+        beside: _Sized | None = None,
+        sized: _Sized | None = None,
     ) -> None:
+        """`beside`: a draft that must fit too. `sized`: fitted already, beside another."""
         self.plan, self.config = plan, plan.config
         self.vocab_size = plan.config.vocab_size
         self.max_tokens = deployment.token_budget
-        sized = _Sized(plan, checkpoint, deployment, isa)
+        if sized is None:
+            sized = _Sized(plan, checkpoint, deployment, isa, beside=beside)
+            sized.fit(beside)
         self.footprint = sized.footprint
         if not self.footprint.fits:
             raise RequestError(self.footprint.problem)

@@ -7,6 +7,9 @@ clock. Invariant: drafts change how fast tokens come, never which.
 import logging
 
 from firefront.engine.drafts.cost import MAX_DRAFTS, Curve, StepCost
+from firefront.engine.drafts.model import MAX_SEQS as MAX_MODEL_SEQS
+from firefront.engine.drafts.model import DraftModel
+from firefront.engine.drafts.shadow import Shadow
 from firefront.engine.drafts.texts import Texts
 from firefront.engine.scheduler import Chunk, StepPlan
 from firefront.engine.sequence import Sequence
@@ -21,27 +24,36 @@ _log = logging.getLogger(__name__)
 
 
 class Speculator:
-    """Draws up drafts of up to `max_draft` tokens a sequence; 0: none ever."""
+    """Draws up drafts of up to `max_draft` tokens a sequence; 0: none ever. `model`, if any, drafts
+    where it promises more than the texts."""
 
-    def __init__(self, max_draft: int) -> None:
+    def __init__(self, max_draft: int, model: DraftModel | None = None) -> None:
         self._max_draft = max_draft
+        self._model = model
         self._cost = StepCost()
         self._num_since_plain = 0
         self.is_hopeful = False  # good drafts may come after any token: look after each
         self.num_drafted = 0
         self.num_accepted = 0
 
+    @property
+    def spent_s(self) -> float:
+        """Seconds that the draft model took for the last proposal."""
+        return self._model.spent_s if self._model is not None else 0.0
+
     def propose(self, decodes: list[Sequence], budget: int) -> list[list[int]]:
         """Drafts for each decoding sequence, `budget` at most in all; often none."""
         none: list[list[int]] = [[] for _ in decodes]
         self.is_hopeful = False
+        if self._model is not None:
+            self._model.spent_s = 0.0
         if not self._max_draft or len(decodes) > MAX_SEQS:
             return none
         texts = [self._texts(sequence) for sequence in decodes]
         self.is_hopeful = any(text is not None and text.is_hopeful for text in texts)
         budget = min(budget, MAX_DRAFTS)
         curve = self._cost.curve(len(decodes))
-        if curve is None or budget <= 0:
+        if curve is None or budget <= 0 or self._num_since_plain >= PLAIN_EVERY:
             return none
         lookups = [None if text is None else text.best for text in texts]
         offers: list[tuple[float, int]] = []  # chance of one more draft, sequence
@@ -49,13 +61,17 @@ class Speculator:
             if lookup is not None:
                 limit = min(budget, self._most_for(sequence))
                 offers += [(c, idx) for c in lookup.chances(limit) if c >= MIN_CHANCE]
-        if not offers:
-            return none
         offers.sort(reverse=True)
-        count = worthwhile(curve, len(decodes), [chance for chance, _ in offers[:budget]])
-        if not count and offers[0][0] >= WANTED:
+        count, rate = worthwhile(curve, len(decodes), [chance for chance, _ in offers[:budget]])
+        if self._model is not None:
+            drafts = self._drafts_of_model(self._model, decodes, budget, curve, rate)
+            if drafts is not None:
+                return drafts
+            if not count:
+                self._model.doubt()
+        if not count and offers and offers[0][0] >= WANTED:
             curve.relax()
-        if not count or self._num_since_plain >= PLAIN_EVERY:
+        if not count:
             return none
         counts = [0] * len(decodes)
         for _, idx in offers[:count]:
@@ -73,6 +89,8 @@ class Speculator:
             num_accepted += 1
         self.num_drafted += chunk.num_drafts
         self.num_accepted += num_accepted
+        if self._model is not None:
+            self._model.judge(chunk.sequence, chunk.num_drafts, num_accepted)
         return num_accepted
 
     def observe(self, plan: StepPlan, step_s: float) -> None:
@@ -81,6 +99,43 @@ class Speculator:
         if self._max_draft and all(drafts):
             self._cost.observe(len(plan.decodes) + len(drafts), sum(drafts), step_s)
             self._num_since_plain = self._num_since_plain + 1 if drafts else 0
+
+    def _drafts_of_model(
+        self, model: DraftModel, decodes: list[Sequence], budget: int, curve: Curve, rate: float
+    ) -> list[list[int]] | None:
+        """Drafts of the draft model, if they promise more tokens a second than `rate`."""
+        shadows: list[tuple[int, Shadow]] = []
+        for idx, sequence in enumerate(decodes):
+            if len(decodes) <= MAX_MODEL_SEQS and self._most_for(sequence) > 0:
+                shadow = model.shadow_of(sequence)
+                if shadow is not None:
+                    shadows.append((idx, shadow))
+        rates = [shadow.rate for _, shadow in shadows]
+        plain_s, step_s = curve.seconds(0), model.step_s(len(shadows), curve.seconds(0))
+        most = min(self._max_draft, budget // max(1, len(shadows)))
+        count, promised = promise(curve, len(decodes), rates, step_s, most)
+        if promised <= rate or not count:
+            return None
+        self.is_hopeful = True
+        saved_s = plain_s - len(decodes) / promised
+        further_s = curve.seconds((count + 1) * len(rates)) - curve.seconds(count * len(rates))
+        group = []
+        for idx, shadow in shadows:
+            sequence = decodes[idx]
+            limit = min(most, self._most_for(sequence), model.max_len - sequence.num_tokens)
+            group.append((sequence, shadow, limit))
+        drafts = model.draft(group, saved_s, plain_s, promised * (step_s + further_s))
+        if not any(draft.tokens for draft in drafts):
+            return None
+        offers = [(c, i) for i, draft in enumerate(drafts) for c in draft.chances]
+        offers.sort(reverse=True)
+        count, _ = worthwhile(curve, len(decodes), [chance for chance, _ in offers[:budget]], 1.0)
+        proposal: list[list[int]] = [[] for _ in decodes]
+        for i, (idx, shadow) in enumerate(shadows):
+            num = sum(i == offered for _, offered in offers[:count])
+            proposal[idx] = drafts[i].tokens[:num]
+            shadow.keep(num)
+        return proposal
 
     def _most_for(self, sequence: Sequence) -> int:
         """Drafts that may be verified: within max_tokens, under one set of biases, no grammar."""
@@ -103,13 +158,31 @@ class Speculator:
             return None
 
 
-def worthwhile(curve: Curve, num_seqs: int, chances: list[float]) -> int:
-    """How many drafts, likeliest first, give the most tokens a second; 0 if none gain enough."""
-    best, best_count = MIN_GAIN * num_seqs / curve.seconds(0), 0
+def worthwhile(
+    curve: Curve, num_seqs: int, chances: list[float], min_gain: float = MIN_GAIN
+) -> tuple[int, float]:
+    """How many drafts, likeliest first, give the most tokens a second, and how many tokens that
+    are; no drafts and the bar of `min_gain` over plain steps if none gain enough."""
+    best, best_count = min_gain * num_seqs / curve.seconds(0), 0
     tokens = float(num_seqs)
     for count, chance in enumerate(chances, 1):
         tokens += chance
         rate = tokens / curve.seconds(count)
         if rate > best:
             best, best_count = rate, count
-    return best_count
+    return best_count, best
+
+
+def promise(
+    curve: Curve, num_seqs: int, rates: list[float], step_s: float, most: int
+) -> tuple[int, float]:
+    """How many drafts for each of the sequences with these rates of acceptance, `step_s` a draft,
+    give the most tokens a second, and how many tokens that are."""
+    best, best_count = 0.0, 0
+    tokens = float(num_seqs)
+    for count in range(1, most + 1):
+        tokens += sum(rate**count for rate in rates)
+        rate = tokens / (count * step_s + curve.seconds(count * len(rates)))
+        if rate > best:
+            best, best_count = rate, count
+    return best_count, best
