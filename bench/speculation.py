@@ -17,13 +17,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+from firefront.backends.cpu.executor import load, load_with_draft
 from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.messages import Submit
 from firefront.core.sampling import SamplingParams
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
-from firefront.engine.load import build_engine
+from firefront.engine.load import DRAFT_ROWS
+from firefront.text.tokenizer import load_tokenizer
+from firefront.weights.fetch import resolve
 
 TEXT = """\
 The harbour of Varn wakes before the town does. At four in the morning the first boats come back
@@ -45,6 +48,11 @@ EDITS = (
     "Repeat the following text exactly, but write the name Varn as Tolm everywhere.",
     "Copy this text word for word, but change the name Brann to Henrik.",
     "Write this text again without any change, only replace Osric by Mikkel.",
+)
+CODE = (
+    "Write a Python class for a bounded LRU cache with get, put and len, and doctests.",
+    "Write a Python function that parses a CSV line with quoted fields, with tests.",
+    "Write a Python function that merges overlapping intervals, with an explanation and tests.",
 )
 PLAIN = (
     "Explain how a steam engine turns heat into motion.",
@@ -118,7 +126,10 @@ def main() -> None:
     parser.add_argument("task", choices=["edit", "plain", "code"])
     parser.add_argument("--model", default="starter")
     parser.add_argument("--draft", help="draft model, for another arm")
-    parser.add_argument("--data", type=Path, help="HumanEval.jsonl, for code")
+    parser.add_argument(
+        "--draft-rows", type=int, default=DRAFT_ROWS, help="of the draft's head; 0: all"
+    )
+    parser.add_argument("--data", type=Path, help="HumanEval.jsonl; else our own code prompts")
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=300)
     parser.add_argument("--rounds", type=int, default=5)
@@ -126,13 +137,25 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     deployment = Deployment(model=options.model, threads=options.threads, context=2048)
-    engine, tokenizer = build_engine(deployment)
-    executor = engine._executor
+    path = resolve(options.model)
+    tokenizer = load_tokenizer(path)
+    draft = None
+    if options.draft:
+        executor, draft = load_with_draft(
+            path, resolve(options.draft), deployment, head_rows=options.draft_rows
+        )
+    else:
+        executor = load(path, deployment)
+    settings = [("plain", 0, None), ("ngram", 15, None)]
+    if draft is not None:
+        settings.append(("draft", 15, draft))
     arms = []
-    for name, max_draft in (("plain", 0), ("ngram", 15)):
+    for name, max_draft, drafts in settings:
         config = EngineConfig(max_draft=max_draft, prefix_cache=False)
-        arms.append(Arm(name, Engine(executor, tokenizer, config, SystemClock())))
-    if options.task == "code":
+        arms.append(Arm(name, Engine(executor, tokenizer, config, SystemClock(), drafts)))
+    if options.task == "code" and options.data is None:
+        asks = list(CODE[: options.prompts])
+    elif options.task == "code":
         lines = options.data.read_text().splitlines()[: options.prompts]
         asks = ["Complete this function.\n" + json.loads(line)["prompt"] for line in lines]
     elif options.task == "edit":
@@ -143,6 +166,8 @@ def main() -> None:
     result = {
         "task": options.task,
         "model": options.model,
+        "draft": options.draft,
+        "draft_rows": options.draft_rows if options.draft else None,
         "threads": executor.num_threads,
         "prompt_tokens": [len(prompt) for prompt in prompts],
         "max_tokens": options.tokens,
