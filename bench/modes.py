@@ -21,7 +21,7 @@ from quality import CHUNK, Score, read_text
 
 from firefront.backends.cpu.executor import CpuExecutor, load
 from firefront.core.deployment import Deployment
-from firefront.engine.profile import step_of
+from firefront.engine.profile import step_of, touch_blocks
 from firefront.ops import Sizes
 from firefront.text.tokenizer import load_tokenizer
 
@@ -63,6 +63,8 @@ def speeds(model: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
     """Seconds a step, for each mode and kind of step, one for each round."""
     found: dict[str, dict[str, list[float]]] = {mode: {s: [] for s in STEPS} for mode in MODES}
     executors = {mode: open_mode(model, f, 1024, NUM_BLOCKS) for mode, f in MODES.items()}
+    for executor in executors.values():
+        touch_blocks(executor, NUM_BLOCKS)
     for _ in range(rounds):
         for step, sizes in STEPS.items():
             for mode, executor in executors.items():

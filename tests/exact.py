@@ -101,7 +101,7 @@ class ExactExecutor:
             k, v = round_bf16(k), round_bf16(v)
             k_scale = v_scale = np.ones(k.shape[:2], np.float32)
         stored = (np.repeat(x, group, axis=1) for x in (k, v, k_scale, v_scale))
-        x_TNH = self._attend(round_bf16(q * scale), *stored, op.attrs["window"], cap)
+        x_TNH = self._attend(q * scale, *stored, op.attrs["window"], cap)
         return x_TNH.reshape(len(q), -1)
 
     def _linear(self, op: Op, x: F32, residual: F32 | None = None) -> F32:
@@ -241,9 +241,14 @@ class ExactExecutor:
             keys, values = k_LNH[start : start + TILE], v_LNH[start : start + TILE]
             scores = np.zeros((*q_TNH.shape[:2], TILE), np.float32)
             live = scores[..., : len(keys)]
-            for d in second_first(q_TNH.shape[2]):  # products of bfloat16 are exact
-                live[:] = product_then_sum(q_TNH[..., d, None], keys[..., d].T, live)
-            live *= k_LN[start : start + TILE].T
+            if self._is_int8:
+                q, unit = whole_numbers(q_TNH)
+                dots = np.einsum("tnh,lnh->tnl", q, keys.astype(np.int64))
+                live[:] = dots.astype(np.float32) * (k_LN[start : start + TILE].T * unit)
+            else:
+                q = round_bf16(q_TNH)
+                for d in second_first(q.shape[2]):  # products of bfloat16 are exact
+                    live[:] = product_then_sum(q[..., d, None], keys[..., d].T, live)
             live[:] = self._soft_cap(live, cap)
             key = first + start + np.arange(TILE)
             seen = key <= query_T
@@ -260,11 +265,14 @@ class ExactExecutor:
             length = length * rescale + sum_lanes(functools.reduce(np.add, vectors))
             out = out * rescale[..., None]
             if self._is_int8:
-                live = weights[..., : len(values)]
-                live[:] = round_bf16(live * v_LN[start : start + TILE].T)
-            for i in second_first(len(values)):
-                if i < len(values):
-                    out = product_then_sum(weights[..., i, None], values[i], out)
+                live = weights[..., : len(values)] * v_LN[start : start + TILE].T
+                live, unit = whole_numbers(live)
+                sums = np.einsum("tnl,lnh->tnh", live, values.astype(np.int64))
+                out = self._multiply_add(sums.astype(np.float32), unit, out)
+            else:
+                for i in second_first(len(values)):
+                    if i < len(values):
+                        out = product_then_sum(weights[..., i, None], values[i], out)
             top = new_top
         return top, length, out
 
@@ -352,6 +360,13 @@ def quantise(x_TK: F32) -> tuple[F32, F32]:
     inverse = np.where(live, np.float32(127) / np.where(live, top, np.float32(1)), np.float32(0))
     q = np.rint(np.clip(x_BTE * inverse[..., None], np.float32(-127), np.float32(127)))
     return q, top / np.float32(127)
+
+
+def whole_numbers(x: F32) -> tuple[NDArray[np.int64], F32]:
+    """Rows as integers up to 127 * 128 and what one is worth: of queries, and of weights."""
+    most, limit = np.abs(x).max(axis=-1, keepdims=True), np.float32(127 * 128)
+    inverse = np.divide(limit, most, out=np.zeros_like(most), where=most > np.float32(1e-30))
+    return np.rint(x * inverse).astype(np.int64), most / limit
 
 
 def quantise_heads(x_TNH: F32) -> tuple[F32, F32]:

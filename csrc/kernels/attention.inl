@@ -4,134 +4,9 @@
 // come in tiles of 64 at absolute multiples with one softmax update each, and in chunks of 256
 // whose results (m, l, o) are merged in order; a row therefore sees the same sequence of operations
 // whatever else is in the item, however the item is split.
-//
-// Cache types. A vector has 16 lanes: the tokens of a block for a key, dims for a value. Each lane
-// holds kPer neighbours (dims of a key, tokens of a value) which one `madd` multiplies and adds,
-// the second first: what the bfloat16 dot product of x86 does. Products of bfloat16 are exact in
-// float32, so fused or not, the sum is the same.
 
-struct KvF32 {
-  static constexpr int kPer = 1, kBytes = 64;  // a lane, a vector
-  static constexpr bool kScaled = false;
-  using Element = float;
-  FF_INLINE f32 load_vector(const uint8_t* from) {
-    return load(reinterpret_cast<const float*>(from));
-  }
-  FF_INLINE f32 madd(f32 acc, f32 vector, int32_t word) {
-    float x;
-    std::memcpy(&x, &word, 4);
-    return fma(set1(x), vector, acc);
-  }
-  FF_INLINE f32 put_words(int32_t* to, f32 values) {  // returns what was put
-    std::memcpy(to, &values, 64);
-    return values;
-  }
-};
-
-struct KvBf16 {
-  static constexpr int kPer = 2, kBytes = 64;
-  static constexpr bool kScaled = false;
-  using Element = uint16_t;
-  FF_INLINE Pairs load_vector(const uint8_t* from) { return load_bf16_pairs(from); }
-  FF_INLINE f32 madd(f32 acc, Pairs pairs, int32_t word) { return dot2(acc, pairs, word); }
-  FF_INLINE f32 put_words(int32_t* to, f32 values) { return put_bf16(to, values); }
-};
-
-// A float32 scale for each token and head, of keys and of values, behind the elements.
-struct KvInt8 {
-  static constexpr int kPer = 2, kBytes = 32;
-  static constexpr bool kScaled = true;
-  using Element = int8_t;
-  FF_INLINE Pairs load_vector(const uint8_t* from) { return int8_to_bf16_pairs(from); }
-  FF_INLINE f32 madd(f32 acc, Pairs pairs, int32_t word) { return dot2(acc, pairs, word); }
-  FF_INLINE f32 put_words(int32_t* to, f32 values) { return KvBf16::put_words(to, values); }
-};
-
-// One head of one block: keys, values, then 16 scales of each where there are any.
-template <class Kv>
-struct KvHead {
-  uint8_t* base;
-  int dim;
-
-  int64_t num_vectors() const { return dim / Kv::kPer; }  // of the keys, and of the values
-  const uint8_t* keys(int64_t index) const { return base + index * Kv::kBytes; }
-  const uint8_t* values(int64_t index) const { return keys(num_vectors() + index); }
-  float* scales(bool is_value) const {
-    return reinterpret_cast<float*>(base + 2 * num_vectors() * Kv::kBytes) + (is_value ? 16 : 0);
-  }
-  // The element of dim d of the token in place `at`.
-  typename Kv::Element* element(bool is_value, int d, int at) const {
-    constexpr int kPer = Kv::kPer;
-    auto* first = reinterpret_cast<typename Kv::Element*>(base);
-    if (!is_value) return first + (d / kPer * 16 + at) * kPer + d % kPer;
-    const int64_t vector = num_vectors() + at / kPer * (dim / 16) + d / 16;
-    return first + (vector * 16 + d % 16) * kPer + at % kPer;
-  }
-};
-
-// Calls body(Kv{}) with the cache's type.
-template <class Body>
-FF_INLINE void with_kv(KvType type, Body&& body) {
-  switch (type) {
-    case KvType::F32:
-      return body(KvF32{});
-    case KvType::Bf16:
-      return body(KvBf16{});
-    case KvType::Int8:
-      return body(KvInt8{});
-  }
-}
-
-static int64_t kv_head_bytes(KvType type, int head_dim) {
-  int64_t bytes = 0;
-  with_kv(type, [&](auto kv) {
-    using Kv = decltype(kv);
-    bytes = int64_t{2} * (head_dim / Kv::kPer) * Kv::kBytes + (Kv::kScaled ? 2 * 16 * 4 : 0);
-  });
-  return bytes;
-}
-
-// A value in the first place of a lane clears the others: they are read with weight zero before
-// they are written, and must not be what an earlier owner of the block left there.
-static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
-                     bool is_value, const float* row) {
-  const int dim = shape.head_dim, at = static_cast<int>(slot % kKvBlock);
-  with_kv(shape.kv_type, [&](auto type) {
-    using Kv = decltype(type);
-    using Element = typename Kv::Element;
-    const KvHead<Kv> head{layer.head(slot / kKvBlock, kv_head), dim};
-    const bool clear = is_value && Kv::kPer == 2 && at % 2 == 0;
-    auto put = [&](int d, Element x) {
-      Element* to = head.element(is_value, d, at);
-      to[0] = x;
-      if (clear) to[1] = 0;
-    };
-    if constexpr (std::is_same_v<Kv, KvF32>) {
-      for (int d = 0; d < dim; ++d) put(d, row[d]);
-    } else if constexpr (std::is_same_v<Kv, KvBf16>) {
-      alignas(64) uint16_t rounded[512];
-      for (int d = 0; d < dim; d += 16) put_bf16(rounded + d, load(row + d));
-      for (int d = 0; d < dim; ++d) put(d, rounded[d]);
-    } else {
-      i32 top = {};
-      for (int d = 0; d < dim; d += 16) {
-        const i32 magnitude = bits(load(row + d)) & 0x7fffffff;
-        top = maximum(top, magnitude);
-      }
-      const float largest = reduce_top(top, top);  // NaN counts as largest and reaches the scale
-      const float inverse = largest > 1e-30f ? 127.0f / largest : 0.0f;
-      head.scales(is_value)[at] = largest / 127.0f;
-      if (clear) head.scales(is_value)[at + 1] = 0.0f;
-      const f32 limit = set1(127.0f);
-      alignas(64) int8_t rounded[512];
-      for (int d = 0; d < dim; d += 16) {
-        const f32 x = minimum(maximum(load(row + d) * set1(inverse), -limit), limit);
-        store_low_bytes(rounded + d, to_i32(round_even(x)));
-      }
-      for (int d = 0; d < dim; ++d) put(d, rounded[d]);
-    }
-  });
-}
+#include "kv.inl"
+#include "attention_int8.inl"
 
 // scores[row][16 w ...] = q[row] . keys of block w, of kAttnWide blocks. q as words of kPer dims.
 template <int R, class Kv>
@@ -145,7 +20,10 @@ static void score_blocks(const int32_t* q, const KvHead<Kv>* blocks, float* scor
   for (int64_t i = 0; i < words; ++i) {
     decltype(Kv::load_vector(blocks[0].keys(0))) k[W];
 #pragma GCC unroll 2
-    for (int w = 0; w < W; ++w) k[w] = Kv::load_vector(blocks[w].keys(i));
+    for (int w = 0; w < W; ++w) {
+      k[w] = Kv::load_vector(blocks[w].keys(i));
+      if constexpr (R <= kFewRows) blocks[w].prefetch(i);
+    }
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
       const int32_t word = q[r * words + i];
@@ -153,14 +31,9 @@ static void score_blocks(const int32_t* q, const KvHead<Kv>* blocks, float* scor
       for (int w = 0; w < W; ++w) acc[r][w] = Kv::madd(acc[r][w], k[w], word);
     }
   }
-#pragma GCC unroll 2
-  for (int w = 0; w < W; ++w) {
-    f32 scale = set1(1.0f);
-    if constexpr (Kv::kScaled) scale = load(blocks[w].scales(false));
 #pragma GCC unroll 8
-    for (int r = 0; r < R; ++r)
-      store(scores + r * kKvTile + 16 * w, Kv::kScaled ? acc[r][w] * scale : acc[r][w]);
-  }
+  for (int r = 0; r < R; ++r)
+    for (int w = 0; w < W; ++w) store(scores + r * kKvTile + 16 * w, acc[r][w]);
 }
 
 // o[row] = o[row] * rescale[row] + sum over keys of p[row][key] * value[key], kAttnWide
@@ -181,10 +54,14 @@ static void add_values(const int32_t* p, const float* rescale, int num_keys,
     for (int begin = 0; begin < num_words; begin += kPerBlock) {
       const int count = num_words - begin < kPerBlock ? num_words - begin : kPerBlock;
       const uint8_t* from = blocks[begin / kPerBlock].values(first / 16);
+      const int64_t ahead = blocks[begin / kPerBlock].ahead - blocks[begin / kPerBlock].base;
       for (int i = 0; i < count; ++i, from += dim / 16 * Kv::kBytes) {
         decltype(Kv::load_vector(from)) v[W];
 #pragma GCC unroll 2
-        for (int w = 0; w < W; ++w) v[w] = Kv::load_vector(from + w * Kv::kBytes);
+        for (int w = 0; w < W; ++w) {
+          v[w] = Kv::load_vector(from + w * Kv::kBytes);
+          if constexpr (R <= kFewRows) __builtin_prefetch(from + w * Kv::kBytes + ahead, 0, 2);
+        }
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
           const int32_t word = p[r * kPerTile + begin + i];
@@ -209,13 +86,12 @@ struct RowState {
   float* o;                          // [row][dim]
 };
 
-// Softmax update of all rows for one tile: scores become weights, as words; `rescale` is what o
-// must shrink by. Row r sees keys [low[r], high[r]) of the tile. Phase by phase over the rows, so
-// that none waits for another's reductions.
+// Softmax update of all rows for one tile: scores become weights, as words (int8: as they are);
+// `rescale` is what o must shrink by. Row r sees keys [low[r], high[r]) of the tile. Phase by phase
+// over the rows, so that none waits for another's reductions.
 template <class Kv>
-static void update_rows(int num_rows, const int* low, const int* high, bool partly,
-                        const KvHead<Kv>* blocks, float* scores, int32_t* words, RowState& state,
-                        float* rescale) {
+static void update_rows(int num_rows, const int* low, const int* high, bool partly, float* scores,
+                        int32_t* words, RowState& state, float* rescale) {
   alignas(64) float top[kAttnRows] = {}, sum[kAttnRows] = {}, shift[kAttnRows];
   for (int r = 0; r < num_rows; ++r) {
     float* from = scores + r * kKvTile;
@@ -241,12 +117,11 @@ static void update_rows(int num_rows, const int* low, const int* high, bool part
     f32 total = {};
     for (int v = 0; v < 4; ++v) {
       const f32 p = exp2(load(scores + r * kKvTile + 16 * v) - set1(shift[r]));
-      int32_t* to = words + (r * kKvTile + v * 16) / Kv::kPer;
       if constexpr (Kv::kScaled) {
         total = total + p;
-        Kv::put_words(to, 16 * v < high[r] ? p * load(blocks[v].scales(true)) : f32{});
+        store(scores + r * kKvTile + 16 * v, p);
       } else {
-        total = total + Kv::put_words(to, p);
+        total = total + Kv::put_words(words + (r * kKvTile + v * 16) / Kv::kPer, p);
       }
     }
     sum[r] = reduce_add(total);
@@ -256,12 +131,12 @@ static void update_rows(int num_rows, const int* low, const int* high, bool part
 
 // One tile of keys for all rows. `cap` (0: none) bounds scores, in powers of two as they are.
 template <class Kv>
-static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int* low,
-                        const int* high, bool partly, float cap, const KvHead<Kv>* blocks,
-                        float* scores, RowState& state) {
+static void attend_tile(const int32_t* q, const QueryRows& queries, int num_rows, int num_keys,
+                        const int* low, const int* high, bool partly, float cap,
+                        const KvHead<Kv>* blocks, float* scores, RowState& state) {
   const int dim = blocks[0].dim, num_blocks = (num_keys + kKvBlock - 1) / kKvBlock;
-  alignas(64) int32_t words[kAttnRows * kKvTile / Kv::kPer];
-  alignas(64) float rescale[kAttnRows];
+  alignas(64) int32_t words[kAttnRows * kKvTile / Kv::kPerWord];
+  alignas(64) float rescale[kAttnRows], step[kAttnRows];
   auto in_groups = [&](auto body) {  // of at most kAttnTile rows, as even as can be
     const int groups = (num_rows + kAttnTile - 1) / kAttnTile;
     for (int g = 0, r = 0; g < groups; ++g) {
@@ -271,17 +146,26 @@ static void attend_tile(const int32_t* q, int num_rows, int num_keys, const int*
     }
   };
   in_groups([&](auto width, int r) {
+    const int32_t* from = q + r * dim / Kv::kPerWord;
     for (int b = 0; b < num_blocks; b += kAttnWide) {
       KvHead<Kv> some[kAttnWide];
       for (int w = 0; w < kAttnWide; ++w) some[w] = blocks[b + w < num_blocks ? b + w : b];
-      score_blocks<width(), Kv>(q + r * dim / Kv::kPer, some, scores + r * kKvTile + b * kKvBlock);
+      float* to = scores + r * kKvTile + b * kKvBlock;
+      if constexpr (Kv::kScaled)
+        score_blocks_int8<width()>(from, queries, r, some, to);
+      else
+        score_blocks<width(), Kv>(from, some, to);
     }
   });
   if (cap > 0) soft_cap(scores, int64_t{num_rows} * kKvTile, cap);
-  update_rows<Kv>(num_rows, low, high, partly, blocks, scores, words, state, rescale);
+  update_rows<Kv>(num_rows, low, high, partly, scores, words, state, rescale);
+  if constexpr (Kv::kScaled) round_weights(num_rows, high, blocks, scores, words, step);
   in_groups([&](auto width, int r) {
-    add_values<width(), Kv>(words + r * kKvTile / Kv::kPer, rescale + r, num_keys, blocks,
-                            state.o + r * dim);
+    const int32_t* from = words + r * kKvTile / Kv::kPerWord;
+    if constexpr (Kv::kScaled)
+      add_values_int8<width()>(from, rescale + r, step + r, num_keys, blocks, state.o + r * dim);
+    else
+      add_values<width(), Kv>(from, rescale + r, num_keys, blocks, state.o + r * dim);
   });
 }
 
@@ -317,6 +201,7 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
   int32_t* words = reinterpret_cast<int32_t*>(scratch.attn);  // q, scaled
   float* total = scratch.attn + kAttnRows * dim;              // merged o
   float total_m[kAttnRows], total_l[kAttnRows];
+  QueryRows queries;
   RowState chunk;
   chunk.o = total + kAttnRows * dim;
   int low[kAttnRows], high[kAttnRows];
@@ -326,8 +211,11 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
     const int token = item.token + r / shape.group;
     const float* from =
         q + token * shape.q_stride + int64_t{item.kv_head * shape.group + r % shape.group} * dim;
-    for (int d = 0; d < dim; d += 16)
-      Kv::put_words(words + (r * dim + d) / Kv::kPer, load(from + d) * scale);
+    if constexpr (Kv::kScaled)
+      put_query_int8(from, dim, scale, words + r * dim / Kv::kPerWord, queries, r);
+    else
+      for (int d = 0; d < dim; d += 16)
+        Kv::put_words(words + (r * dim + d) / Kv::kPer, load(from + d) * scale);
     high[r] = positions[token] + 1;
     low[r] = shape.window && high[r] > shape.window ? high[r] - shape.window : 0;
     last = high[r] > last ? high[r] : last;
@@ -343,12 +231,16 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
       if (tile + kKvTile <= first) continue;
       const int num_keys = end - tile < kKvTile ? end - tile : kKvTile;
       KvHead<Kv> blocks[kKvTile / kKvBlock];
-      for (int b = 0; b * kKvBlock < num_keys; ++b)
-        blocks[b] = {layer.head(block_table[tile / kKvBlock + b], item.kv_head), dim};
+      for (int b = 0; b * kKvBlock < num_keys; ++b) {
+        const int index = tile / kKvBlock + b, next = index + kKvTile / kKvBlock;
+        const int ahead = next * kKvBlock < end ? next : index;
+        blocks[b] = {layer.head(block_table[index], item.kv_head), dim,
+                     layer.head(block_table[ahead], item.kv_head)};
+      }
       int tile_low[kAttnRows], tile_high[kAttnRows];
       for (int r = 0; r < rows; ++r) tile_low[r] = low[r] - tile, tile_high[r] = high[r] - tile;
       const bool partly = least < tile + kKvTile || from_all > tile;
-      attend_tile<Kv>(words, rows, num_keys, tile_low, tile_high, partly, shape.softcap * kLog2E,
+      attend_tile<Kv>(words, queries, rows, num_keys, tile_low, tile_high, partly, shape.softcap * kLog2E,
                       blocks, scratch.scores, chunk);
     }
     for (int r = 0; r < rows; ++r) {

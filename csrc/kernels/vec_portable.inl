@@ -85,6 +85,14 @@ FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
   return acc;
 }
 
+// acc[row] += sum over i of values[row * 4 + i] (signed) * weight byte i (0 to 127).
+FF_INLINE i32 dot4_positive(i32 acc, u8x64 values, int32_t weights) {
+  const i32 v = (i32)values;
+  for (int i = 0; i < 4; ++i)
+    acc += (v << (24 - 8 * i) >> 24) * static_cast<int8_t>(weights >> (8 * i));
+  return acc;
+}
+
 // A fixed tree, so that every path adds in the same order.
 FF_INLINE float reduce_add(f32 value) {
   float lanes[16];
@@ -123,12 +131,3 @@ FF_INLINE void store_low_bytes(void* to, i32 value) {
 }
 
 #include "bf16_by_float.inl"
-
-// Pairs of int8, as pairs of bfloat16 (exact).
-FF_INLINE u32 int8_to_bf16_pairs(const uint8_t* from) {
-  u16x16 raw;
-  std::memcpy(&raw, from, 32);
-  const i32 pairs = (i32) __builtin_convertvector(raw, u32);
-  const f32 low = to_f32(pairs << 24 >> 24), high = to_f32(pairs << 16 >> 24);
-  return ((u32)bits(low) >> 16) | (u32)bits(high);
-}

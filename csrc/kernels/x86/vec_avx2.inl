@@ -213,6 +213,27 @@ struct Dot {
   }
 };
 
+// acc[row] += sum over i of weights[row * 4 + i] (unsigned) * activation byte i (signed).
+FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
+  const __m256i both = _mm256_set1_epi32(activations);
+  const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(both, 8), 8);
+  const __m256i odd = _mm256_srai_epi16(both, 8);
+  auto half = [&](i32x8 sum, u8x32 w) {
+    const __m256i low = _mm256_and_si256((__m256i)w, _mm256_set1_epi16(255));
+    const __m256i high = _mm256_srli_epi16((__m256i)w, 8);
+    return sum + (i32x8)_mm256_madd_epi16(low, even) + (i32x8)_mm256_madd_epi16(high, odd);
+  };
+  return {half(acc.low, weights.low), half(acc.high, weights.high)};
+}
+// acc[row] += sum over i of values[row * 4 + i] (signed) * weight byte i (0 to 127).
+FF_INLINE i32 dot4_positive(i32 acc, u8x64 values, int32_t weights) {
+  const __m256i both = _mm256_set1_epi32(weights), ones = _mm256_set1_epi16(1);
+  auto half = [&](i32x8 sum, u8x32 v) {
+    return sum + (i32x8)_mm256_madd_epi16(_mm256_maddubs_epi16(both, (__m256i)v), ones);
+  };
+  return {half(acc.low, values.low), half(acc.high, values.high)};
+}
+
 // The upper half onto the lower until one is left.
 FF_INLINE float reduce_add(f32 value) {
   const __m256 eight = value.low + value.high;
@@ -274,11 +295,6 @@ struct Pairs {
 FF_INLINE Pairs load_bf16_pairs(const uint8_t* from) {
   const i32 raw = {(i32x8)load_half(from), (i32x8)load_half(from + 32)};
   return {bits(raw << 16), bits(raw & -65536)};
-}
-FF_INLINE Pairs int8_to_bf16_pairs(const uint8_t* from) {
-  const i32 raw = {(i32x8)_mm256_cvtepu16_epi32(load_quarter(from)),
-                   (i32x8)_mm256_cvtepu16_epi32(load_quarter(from + 16))};
-  return {to_f32(raw << 24 >> 24), to_f32(raw << 16 >> 24)};
 }
 // acc + the second product of each lane, + the first.
 FF_INLINE f32 dot2(f32 acc, Pairs pairs, int32_t word) {

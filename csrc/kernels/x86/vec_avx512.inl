@@ -51,6 +51,9 @@ FF_INLINE u8x64 lookup(const uint8_t* table, u8x64 index) {
 FF_INLINE i32 dot4(i32 acc, u8x64 weights, int32_t activations) {
   return (i32)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)weights, _mm512_set1_epi32(activations));
 }
+FF_INLINE i32 dot4_positive(i32 acc, u8x64 values, int32_t weights) {
+  return (i32)_mm512_dpbusd_epi32((__m512i)acc, _mm512_set1_epi32(weights), (__m512i)values);
+}
 FF_INLINE float reduce_add(f32 value) { return _mm512_reduce_add_ps(value); }
 FF_INLINE int32_t reduce_add(i32 value) { return _mm512_reduce_add_epi32((__m512i)value); }
 FF_INLINE float reduce_max(f32 value) { return _mm512_reduce_max_ps(value); }
@@ -75,13 +78,3 @@ FF_INLINE f32 put_bf16(void* to, f32 value) {
 #else
 #include "../bf16_by_float.inl"
 #endif
-// Pairs of int8, as pairs of bfloat16 (exact).
-FF_INLINE u32 int8_to_bf16_pairs(const uint8_t* from) {
-  const __m512i pairs =
-      _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)));
-  const __m512i low = _mm512_srai_epi32(_mm512_slli_epi32(pairs, 24), 24);
-  const __m512i high = _mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 24);
-  const __m512i low_bits = _mm512_castps_si512(_mm512_cvtepi32_ps(low));
-  return (u32)_mm512_or_si512(_mm512_srli_epi32(low_bits, 16),
-                              _mm512_castps_si512(_mm512_cvtepi32_ps(high)));
-}
