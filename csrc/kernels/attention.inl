@@ -240,8 +240,8 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
       int tile_low[kAttnRows], tile_high[kAttnRows];
       for (int r = 0; r < rows; ++r) tile_low[r] = low[r] - tile, tile_high[r] = high[r] - tile;
       const bool partly = least < tile + kKvTile || from_all > tile;
-      attend_tile<Kv>(words, queries, rows, num_keys, tile_low, tile_high, partly, shape.softcap * kLog2E,
-                      blocks, scratch.scores, chunk);
+      attend_tile<Kv>(words, queries, rows, num_keys, tile_low, tile_high, partly,
+                      shape.softcap * kLog2E, blocks, scratch.scores, chunk);
     }
     for (int r = 0; r < rows; ++r) {
       if (item.partial >= 0) {
