@@ -124,8 +124,9 @@ static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot,
       alignas(64) uint8_t rounded[512];
       for (int d = 0; d < dim; d += 16) {
         const f32 x = minimum(maximum(load(row + d) * set1(inverse), -limit), limit);
-        store_low_bytes(rounded + d, to_i32(round_even(x)) + (is_value ? 0 : 128));
+        store_low_bytes(rounded + d, to_i32(round_even(x)));
       }
+      for (int d = 0; d < dim && !is_value; ++d) rounded[d] ^= 128;
       put(rounded);
     }
   });
