@@ -103,8 +103,9 @@ def profile(
     )  # fmt: skip
     path = fetch.resolve(model, progress=default_progress())
     with open_checkpoint(path) as checkpoint:
-        scheme_of = bytes_per_weight(checkpoint)
-    result = run_profile(load(path, deployment), sizes, scheme_of, runs, probe)
+        scheme_of, head_dim = bytes_per_weight(checkpoint), checkpoint.config.head_dim
+    kv_bytes = {"bf16": 2.0, "f32": 4.0, "int8": 1 + 4 / head_dim}[deployment.kv_dtype]
+    result = run_profile(load(path, deployment), sizes, scheme_of, runs, probe, kv_bytes)
     if as_json:
         print_json(result)
         return

@@ -16,7 +16,7 @@ from firefront.core.step import BLOCK_SIZE, SAMPLER_ROW, SamplerRows, StepInputs
 from firefront.engine.bench import Ceiling, run_probe
 from firefront.ops import Cost, Sizes
 from firefront.plan import Plan
-from firefront.plan.cost import SchemeOf, cost
+from firefront.plan.cost import PlanCost, SchemeOf, cost
 
 TOUCHED_BLOCKS = 16  # tokens of a step that any deployment allows
 
@@ -48,7 +48,12 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def run_profile(
-    executor: ProfilesSteps, sizes: Sizes, scheme_of: SchemeOf, num_runs: int, probe: Path | None
+    executor: ProfilesSteps,
+    sizes: Sizes,
+    scheme_of: SchemeOf,
+    num_runs: int,
+    probe: Path | None,
+    kv_element_bytes: float = 2.0,
 ) -> dict[str, Any]:
     """Run the step `num_runs` times; times are those of the median step."""
     inputs, rows = step_of(sizes, executor.vocab_size)
@@ -65,7 +70,8 @@ def run_profile(
     executor.profile(False)
     ceiling = Ceiling([before, run_probe(probe)])
     step_s, times = sorted(runs, key=lambda run: run[0])[(num_runs - 1) // 2]
-    ops = parts(executor, times, sizes, scheme_of, ceiling)
+    step_cost = cost(executor.plan, sizes, scheme_of, kv_element_bytes)
+    ops = parts(executor, times, step_cost, ceiling)
     result = {
         "step_us": round(step_s * 1e6, 1),
         "spread_us": [round(f(run[0] for run in runs) * 1e6, 1) for f in (min, max)],
@@ -79,16 +85,11 @@ def run_profile(
 
 
 def parts(
-    executor: ProfilesSteps,
-    times: list[OpTime],
-    sizes: Sizes,
-    scheme_of: SchemeOf,
-    ceiling: Ceiling,
+    executor: ProfilesSteps, times: list[OpTime], step_cost: PlanCost, ceiling: Ceiling
 ) -> list[Part]:
     """The executor's ops in order, then packing and barriers."""
-    costs = cost(executor.plan, sizes, scheme_of).ops
     found = []
-    for op, op_cost in zip(executor.plan.ops, costs, strict=True):
+    for op, op_cost in zip(executor.plan.ops, step_cost.ops, strict=True):
         if op.scope not in executor.op_index:
             continue  # folded into its reader
         run_s = times[executor.op_index[op.scope]][1] * 1e-9
