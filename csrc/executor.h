@@ -10,6 +10,7 @@
 #include "arena.h"
 #include "kernels/kernels.h"
 #include "pack.h"
+#include "prefault.h"
 #include "threads.h"
 
 namespace ff {
@@ -195,6 +196,7 @@ class Executor {
   int64_t max_cols_ = 0;
 
   Arena arena_, kv_, scratch_arena_;
+  Prefault prefault_;  // of the cache's start
   std::vector<KvLayer> layers_;
   std::vector<Scratch> scratch_;
   std::vector<uint8_t*> own_input_;  // a thread's own packed input, for batches of one or two
@@ -240,5 +242,6 @@ class Executor {
 
 constexpr int kMaxParts = 3;
 constexpr int kMaxRank = 128;
+constexpr size_t kPrefaultBytes = size_t{256} << 20;  // of KV cache, asked for while nothing runs
 
 }  // namespace ff
