@@ -18,7 +18,7 @@ import msgspec
 
 from firefront.core import messages
 from firefront.core.deployment import load_deployment
-from firefront.core.errors import OverloadedError, RequestError
+from firefront.core.errors import ContextLengthError, OverloadedError, RequestError
 from firefront.core.sampling import SamplingParams
 from firefront.engine.engine import Engine
 from firefront.text.tokenizer import Tokenizer
@@ -27,6 +27,7 @@ BURST_S = 0.25  # nobody waits for single tokens, but an interrupt should not wa
 
 Prompt = str | Mapping[str, Any] | Sequence[int]
 Message = Mapping[str, Any]
+Prediction = str | Sequence[str | None] | None
 
 
 @dataclass(frozen=True)
@@ -96,13 +97,15 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         use_tqdm: bool = False,
+        prediction: Prediction = None,
     ) -> list[RequestOutput]:
         """Complete each prompt: text, {"prompt": text}, {"prompt_token_ids": ids} or ids.
 
+        `prediction`: expected text, one or one a prompt; where it is right, tokens come sooner.
         Raises RequestError before anything runs if one of the prompts or parameters is wrong.
         """
         pairs = [self._tokenized(prompt) for prompt in _prompt_list(prompts)]
-        return self._run(pairs, sampling_params, use_tqdm)
+        return self._run(pairs, sampling_params, use_tqdm, prediction)
 
     def chat(
         self,
@@ -113,8 +116,12 @@ class LLM:
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        prediction: Prediction = None,
     ) -> list[RequestOutput]:
-        """Answer one conversation or each of a list, rendered by the model's chat template."""
+        """Answer one conversation or each of a list, rendered by the model's chat template.
+
+        `prediction` as for `generate`.
+        """
         is_one = bool(messages) and isinstance(messages[0], Mapping)
         conversations: Any = [messages] if is_one else messages
         pairs: list[tuple[str | None, list[int]]] = []
@@ -123,7 +130,7 @@ class LLM:
                 conversation, tools, add_generation_prompt, **(chat_template_kwargs or {})
             )
             pairs.append((self._tokenizer.decode(ids, skip_special=False), ids))
-        return self._run(pairs, sampling_params, use_tqdm)
+        return self._run(pairs, sampling_params, use_tqdm, prediction)
 
     def _tokenized(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         if isinstance(prompt, Mapping):
@@ -137,17 +144,42 @@ class LLM:
             return prompt, self._tokenizer.encode(prompt)
         return None, _token_list(prompt)
 
+    def _predicted(self, prediction: Prediction, count: int) -> list[list[int]]:
+        """Each prompt's expected tokens, none for None; longer than the context cannot be right."""
+        is_one = prediction is None or isinstance(prediction, str)
+        texts: list[Any] = [prediction] * count if is_one else list(prediction or ())
+        if len(texts) != count:
+            raise RequestError(
+                f"prediction: {len(texts)} for {count} prompts; give one, or one a prompt",
+                param="prediction",
+            )
+        limit, predicted = self._engine.max_model_len, []
+        for text in texts:
+            if not isinstance(text, str | None):
+                raise RequestError(
+                    f"prediction: must be text, got {type(text).__name__}", param="prediction"
+                )
+            ids = self._tokenizer.encode(text, False) if text else []
+            if len(ids) > limit:
+                raise ContextLengthError(
+                    f"prediction: the model's context is {limit} tokens; it has {len(ids)}",
+                    param="prediction",
+                )
+            predicted.append(ids)
+        return predicted
+
     def _run(
         self,
         prompts: list[tuple[str | None, list[int]]],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None,
         use_tqdm: bool,
+        prediction: Prediction,
     ) -> list[RequestOutput]:
         results: list[RequestOutput] = []
         submits: list[list[messages.Submit]] = []
-        for (text, ids), sampling in zip(
-            prompts, _params_list(sampling_params, len(prompts)), strict=True
-        ):
+        params = _params_list(sampling_params, len(prompts))
+        predicted = self._predicted(prediction, len(prompts))
+        for (text, ids), sampling, guess in zip(prompts, params, predicted, strict=True):
             request_id = str(next(self._num_requests))
             samples = [
                 messages.Submit(
@@ -155,6 +187,7 @@ class LLM:
                     generation=0,
                     token_ids=ids,
                     sampling=_sample_params(sampling, i),
+                    prediction=guess,
                 )
                 for i in range(sampling.n)
             ]

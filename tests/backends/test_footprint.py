@@ -3,17 +3,18 @@ too little of it."""
 
 import json
 import logging
+from types import SimpleNamespace
 
+import msgspec
 import pytest
 
 from firefront.backends.cpu import executor as executor_module
-from firefront.backends.cpu.executor import CpuExecutor, footprint
+from firefront.backends.cpu.executor import footprint, load_checkpoint, load_checkpoints
 from firefront.backends.cpu.footprint import Footprint, fit
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
 from firefront.core.step import BLOCK_SIZE
-from firefront.models import trace_model
-from tests.random_checkpoint import SCALES, random_checkpoint
+from tests.random_checkpoint import CONFIG, SCALES, random_checkpoint
 
 MIB = 1 << 20
 GIB = 1 << 30
@@ -46,7 +47,7 @@ def test_said_before_is_taken_after(dtype: str, fields: dict) -> None:
     checkpoint = random_checkpoint((dtype,))
     deployment = Deployment(model="test", **fields)
     said = footprint(checkpoint, deployment)
-    executor = CpuExecutor(trace_model(checkpoint.config), checkpoint, deployment)
+    executor = load_checkpoint(checkpoint, deployment)
     assert executor.allocated == {
         "weight_bytes": said.weight_bytes,
         "kv_bytes": said.kv_bytes,
@@ -58,6 +59,25 @@ def test_said_before_is_taken_after(dtype: str, fields: dict) -> None:
     assert 0 <= said.kv_bytes - said.num_blocks * executor.kv_block_bytes < 2 * MIB
     stored = sum(tensor.num_bytes for tensor in checkpoint.tensors.values())
     assert said.weight_bytes > 0.9 * stored
+
+
+@pytest.mark.parametrize("fields", [{}, {"kv_dtype": "int8"}, {"kv_blocks": 40, "threads": 1}])
+def test_a_draft_model_is_part_of_what_is_said(fields: dict) -> None:
+    checkpoint = random_checkpoint(("Q4_1",))
+    smaller = msgspec.structs.replace(CONFIG, num_layers=1, hidden_dim=128, ffn_dim=256)
+    beside = random_checkpoint(("Q8_0",), config=smaller)
+    deployment = Deployment(model="test", **fields)
+    said = footprint(checkpoint, deployment, beside, head_rows=160)
+    both = load_checkpoints(checkpoint, beside, deployment, head_rows=160)
+    alone = footprint(checkpoint, deployment)
+    for name in ("weight_bytes", "kv_bytes", "buffer_bytes"):
+        assert getattr(said, name) == sum(executor.allocated[name] for executor in both)
+        assert getattr(said, name) > getattr(alone, name)
+    assert {said.num_blocks} == {executor.num_blocks for executor in both}
+    assert said.max_model_len == both[0].max_model_len
+    other = random_checkpoint(("Q8_0",), config=msgspec.structs.replace(smaller, vocab_size=96))
+    with pytest.raises(RequestError, match="draft: needs the model's vocabulary"):
+        footprint(checkpoint, deployment, other)
 
 
 def test_enough_memory_gives_sixteen_sequences_of_full_context() -> None:
@@ -108,19 +128,18 @@ def test_a_short_context_that_was_asked_for_needs_only_its_own() -> None:
 
 def test_loading_on_a_small_machine(monkeypatch, caplog) -> None:
     checkpoint = random_checkpoint(("Q8_0",))
-    plan = trace_model(checkpoint.config)
     caplog.set_level(logging.INFO)
     need = footprint(checkpoint, Deployment(model="test"))
     fixed = need.weight_bytes + need.buffer_bytes + need.process_bytes
     room = 2000 * need.kv_bytes_per_token
     monkeypatch.setattr(executor_module, "free_bytes", lambda: fixed + room)
-    executor = CpuExecutor(plan, checkpoint, Deployment(model="test"))
+    executor = load_checkpoint(checkpoint, Deployment(model="test"))
     assert executor.max_model_len == 1792  # nine tenths of 2,000 tokens, in blocks
     assert "context is 1792 tokens instead of 4096" in caplog.text
     assert str(executor.footprint) in caplog.text
     monkeypatch.setattr(executor_module, "free_bytes", lambda: fixed)
     with pytest.raises(RequestError, match=r"weights take .* KV cache at least .* are free"):
-        CpuExecutor(plan, checkpoint, Deployment(model="test"))
+        load_checkpoint(checkpoint, Deployment(model="test"))
 
 
 def test_show_and_doctor_say_what_loading_says(
@@ -142,3 +161,35 @@ def test_show_and_doctor_say_what_loading_says(
     monkeypatch.setattr(executor_module, "free_bytes", lambda: 100 * MIB)
     assert main(["show", str(starter_path)]) == 0
     assert "100 MiB are free; use a smaller model" in capsys.readouterr().out
+
+
+def test_show_and_doctor_count_the_draft_model(
+    starter_path, monkeypatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from firefront.cli.doctor import check_models
+    from firefront.cli.main import main
+    from firefront.cli.output import human_bytes
+    from firefront.cli.show import describe
+    from firefront.weights.model_store import ModelStore
+
+    spec = str(starter_path)
+    alone = describe(spec)["memory"]
+    assert alone["draft"] is None
+    both = describe(spec, draft=spec)["memory"]
+    # The draft's head is kept for its first rows only; whole it would be twice the weights.
+    assert 1.6 * alone["weight_bytes"] < both["weight_bytes"] < 2.01 * alone["weight_bytes"]
+    assert both["kv_bytes_per_token"] == 2 * alone["kv_bytes_per_token"]
+    assert both["buffer_bytes"] > alone["buffer_bytes"]
+    assert main(["show", spec, "--draft", spec]) == 0
+    assert "in these sums" in capsys.readouterr().out
+    monkeypatch.setenv("FIREFRONT_DRAFT", spec)
+    assert describe(spec)["memory"]["weight_bytes"] == both["weight_bytes"]
+    monkeypatch.setattr(ModelStore, "models", lambda _: [SimpleNamespace(name="it", size=1)])
+    monkeypatch.setattr(ModelStore, "path", lambda *_: starter_path)
+    monkeypatch.setattr(executor_module, "free_bytes", lambda: GIB)
+    (check,) = check_models(False)
+    total = describe(spec)["memory"]["total_bytes"]
+    assert check.state == "ok" and f"{human_bytes(total)} of memory" in check.text
+    monkeypatch.setenv("FIREFRONT_DRAFT", "/nowhere.gguf")
+    (check,) = check_models(False)
+    assert check.state == "fail" and "/nowhere.gguf" in check.text

@@ -67,6 +67,42 @@ def test_chat_takes_one_or_many_conversations() -> None:
     assert [len(r.outputs[0].token_ids) for r in two] == [6, 2]
 
 
+def test_a_prediction_saves_steps_and_changes_no_token() -> None:
+    params = Params(temperature=0.0, max_tokens=60, ignore_eos=True, n=2)
+    plain = make(max_draft=15)
+    (want,) = plain.generate("bc", params)
+    text = "".join(chr(97 + token) for token in want.outputs[0].token_ids)  # encode undoes it
+    plain_steps = plain._engine.stats().num_steps
+
+    def check(llm: LLM, results: list) -> None:
+        outputs = [o.token_ids for result in results for o in result.outputs]
+        assert outputs == [o.token_ids for o in want.outputs] * len(results)
+        assert llm._engine.stats().num_steps < 0.7 * plain_steps
+        assert llm._engine.stats().accepted_tokens > 40
+
+    def drafting() -> LLM:
+        llm = make(max_draft=15)
+        llm._engine._speculator._cost.observe(1, 0, 1.0)
+        llm._engine._speculator._cost.observe(2, 0, 1.0)
+        return llm
+
+    llm = drafting()
+    check(llm, llm.generate("bc", params, prediction=text))
+    llm = drafting()
+    check(llm, llm.generate(["bc"], params, prediction=[text]))
+    chat, message = drafting(), [{"role": "user", "content": "bc"}]
+    (answer,) = chat.chat(message, params)
+    text = "".join(chr(97 + token) for token in answer.outputs[0].token_ids)
+    before = chat._engine.stats().accepted_tokens
+    (again,) = chat.chat(message, params, prediction=text)
+    assert again.outputs == answer.outputs
+    assert chat._engine.stats().accepted_tokens > before + 40
+    assert chat.generate(["b", "c"], GREEDY, prediction=[None, text])
+    for wrong in ([text, text], [7], "b" * 5000):
+        with pytest.raises(RequestError, match="prediction"):
+            drafting().generate("bc", params, prediction=wrong)
+
+
 def test_logprobs_are_dicts_by_token() -> None:
     params = Params(temperature=0.0, max_tokens=3, logprobs=2, prompt_logprobs=1, ignore_eos=True)
     (result,) = make().generate([[5, 6, 7]], params)

@@ -139,10 +139,10 @@ def check_disk() -> Check:
 
 
 def check_models(verify: bool) -> list[Check]:
-    from firefront.backends.cpu.executor import footprint
     from firefront.cli.output import human_bytes
     from firefront.core.deployment import load_deployment
     from firefront.core.errors import FirefrontError
+    from firefront.engine.load import needed_memory
     from firefront.weights.checkpoint import open_checkpoint
     from firefront.weights.model_store import ModelStore
 
@@ -161,7 +161,7 @@ def check_models(verify: bool) -> list[Check]:
                 store.verify(model)
             with open_checkpoint(store.path(model)) as checkpoint:
                 family = checkpoint.config.family
-                need = footprint(checkpoint, load_deployment(None, model=model.name))
+                need = needed_memory(checkpoint, load_deployment(None, model=model.name))
         except (FirefrontError, OSError) as error:
             checks.append(Check(name, "fail", str(error)))
             continue

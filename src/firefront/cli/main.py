@@ -27,7 +27,7 @@ COMMANDS = {
     "ls": _Entry("ls", "List the models that are here."),
     "show": _Entry("show", "Show a model: sizes, digest, licence, memory needed."),
     "rm": _Entry("rm", "Delete a pulled model."),
-    "bench": _Entry("bench", "Measure this machine: bench engine."),
+    "bench": _Entry("bench", "Measure this machine: bench engine, bench profile."),
     "plan": _Entry("plan", "Look at a model's plan: plan show."),
     "doctor": _Entry("doctor", "Check this machine and the model files."),
     "version": _Entry("version", "Print the versions of firefront and what it runs on."),

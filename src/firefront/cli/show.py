@@ -12,12 +12,13 @@ if TYPE_CHECKING:
 def show(
     spec: str = typer.Argument(help="name or spec of a model that is here"),
     verify: bool = typer.Option(False, "--verify", help="read all of it and compare SHA-256"),
+    draft: str | None = typer.Option(None, help="memory with this draft model beside it"),
     as_json: bool = typer.Option(False, "--json", help="print JSON"),
 ) -> None:
     """Show a model: sizes, digest, licence, and the memory it needs. Nothing is fetched."""
     from firefront.cli.output import human_bytes, print_json, print_pairs
 
-    facts = describe(spec, verify=verify)
+    facts = describe(spec, verify=verify, draft=draft)
     if as_json:
         print_json(facts)
         return
@@ -49,7 +50,9 @@ def _memory_lines(memory: dict[str, Any]) -> list[tuple[str, str]]:
     size = {name: human_bytes(value) for name, value in memory.items() if "bytes" in name}
     context = f"{memory['context']} tokens" if memory["fits"] else "none"
     tokens = f"{memory['num_blocks'] * memory['block_size']} tokens of all sequences"
+    draft = [("draft model", f"{memory['draft']}, in these sums")] if memory["draft"] else []
     lines = [
+        *draft,
         ("weights", f"{size['weight_bytes']} in memory"),
         ("KV per token", f"{size['kv_bytes_per_token']} ({memory['kv_dtype']})"),
         ("KV, full context", f"{size['kv_bytes_full_context']} a sequence"),
@@ -63,7 +66,7 @@ def _memory_lines(memory: dict[str, Any]) -> list[tuple[str, str]]:
     return [*lines, ("", memory["problem"])] if memory["problem"] else lines
 
 
-def describe(spec: str, *, verify: bool = False) -> dict[str, Any]:
+def describe(spec: str, *, verify: bool = False, draft: str | None = None) -> dict[str, Any]:
     """The facts behind `show`. Raises NotFoundError when the model is not here."""
     import msgspec
 
@@ -91,7 +94,7 @@ def describe(spec: str, *, verify: bool = False) -> dict[str, Any]:
         for tensor in checkpoint.tensors.values():
             schemes[tensor.dtype] = schemes.get(tensor.dtype, 0) + tensor.num_bytes
             num_parameters += math.prod(tensor.shape)
-        memory = _memory(checkpoint, spec)
+        memory = _memory(checkpoint, spec, draft)
     return {
         "name": manifest.name,
         "spec": manifest.spec,
@@ -108,16 +111,16 @@ def describe(spec: str, *, verify: bool = False) -> dict[str, Any]:
     }
 
 
-def _memory(checkpoint: "Checkpoint", spec: str) -> dict[str, Any]:
+def _memory(checkpoint: "Checkpoint", spec: str, draft: str | None) -> dict[str, Any]:
     """What serving it would take here and now, with the defaults and FIREFRONT_* settings."""
     from dataclasses import asdict
 
-    from firefront.backends.cpu.executor import footprint
     from firefront.core.deployment import load_deployment
     from firefront.core.step import BLOCK_SIZE
+    from firefront.engine.load import needed_memory
 
-    deployment = load_deployment(None, model=spec)
-    need = footprint(checkpoint, deployment)
+    deployment = load_deployment(None, model=spec, draft=draft)
+    need = needed_memory(checkpoint, deployment)
     facts = asdict(need)
     return {
         **facts,
@@ -125,6 +128,7 @@ def _memory(checkpoint: "Checkpoint", spec: str) -> dict[str, Any]:
         "total_bytes": need.total_bytes,
         "kv_bytes_full_context": need.kv_bytes_per_token * checkpoint.config.max_model_len,
         "kv_dtype": deployment.kv_dtype,
+        "draft": deployment.draft or None,
         "block_size": BLOCK_SIZE,
         "fits": need.fits,
     }

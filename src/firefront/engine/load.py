@@ -17,7 +17,9 @@ from firefront.text.tokenizer import Tokenizer, gguf_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
     from firefront.backends.cpu.executor import CpuExecutor
+    from firefront.backends.cpu.footprint import Footprint
     from firefront.engine.worker import Loaded
+    from firefront.weights.checkpoint import Checkpoint
 
 # Rows of a draft's head that are computed. Ids follow the order in which the tokenizer's merges
 # were learnt, so the first are the most frequent; others and special tokens are never drafted.
@@ -42,12 +44,30 @@ def build_engine(
     return Engine(executor, tokenizer, config, SystemClock(), draft), tokenizer
 
 
+def needed_memory(checkpoint: "Checkpoint", deployment: Deployment) -> "Footprint":
+    """What `build_engine` would take here and now for a model that is open, with its draft model.
+    Fetches nothing: NotFoundError if the draft model is not here."""
+    from firefront.backends.cpu.executor import footprint
+    from firefront.weights.checkpoint import open_checkpoint
+    from firefront.weights.fetch import find_here
+
+    if not deployment.draft:
+        return footprint(checkpoint, deployment)
+    _check_speculation(deployment)
+    with open_checkpoint(find_here(deployment.draft)) as draft:
+        return footprint(checkpoint, deployment, draft, head_rows=DRAFT_ROWS)
+
+
+def _check_speculation(deployment: Deployment) -> None:
+    if deployment.speculation == "off":
+        raise RequestError("draft: speculation is off; leave one of them out", param="draft")
+
+
 def _draft_path(deployment: Deployment, tokenizer: Tokenizer) -> Path:
     """The draft model's files. RequestError if it could not draft for this model."""
     from firefront.weights.fetch import resolve
 
-    if deployment.speculation == "off":
-        raise RequestError("draft: speculation is off; leave one of them out", param="draft")
+    _check_speculation(deployment)
     path = resolve(deployment.draft)
     idx = tokenizer.differs_from(load_tokenizer(path))
     if idx is not None:

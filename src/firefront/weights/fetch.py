@@ -40,6 +40,17 @@ def resolve(
     return store.path(_stored(model, store) or pull(spec, store=store, progress=progress))
 
 
+def find_here(spec: str) -> Path:
+    """As `resolve`, but nothing is fetched: NotFoundError if it is not here."""
+    store = ModelStore()
+    model = find(spec, store)
+    if isinstance(model.source, LocalSource):
+        return _local(model.source)
+    if (stored := _stored(model, store)) is None:
+        raise NotFoundError(f"{spec}: is not here yet; run: firefront pull {spec}")
+    return store.path(stored)
+
+
 def model_name(spec: str) -> str:
     """The name that `spec` is stored and served under."""
     return find(spec, ModelStore()).name

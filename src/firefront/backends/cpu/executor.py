@@ -42,13 +42,18 @@ def load_checkpoint(
     `isa` forces kernels (avx512-bf16, avx512-vnni, avx2, portable); by default FIREFRONT_ISA, or
     the best there are.
     """
+    plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
+    return CpuExecutor(plan, checkpoint, deployment, isa=_isa(isa))
+
+
+def _isa(isa: str | None = None) -> str:
+    """The kernels that are forced by name, by default those of FIREFRONT_ISA; empty: the best."""
     isa = os.environ.get("FIREFRONT_ISA", "") if isa is None else isa
     if isa and isa not in _native.isas():
         raise RequestError(
             f"FIREFRONT_ISA: this CPU has no {isa!r} kernels, only {', '.join(_native.isas())}"
         )
-    plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
-    return CpuExecutor(plan, checkpoint, deployment, isa=isa)
+    return isa
 
 
 def load_with_draft(
@@ -66,24 +71,40 @@ def load_checkpoints(
     target: Checkpoint, draft: Checkpoint, deployment: Deployment, *, head_rows: int = 0
 ) -> "tuple[CpuExecutor, CpuExecutor]":
     """As `load_with_draft`, of models that are open already."""
-    sizes = target.config.vocab_size, draft.config.vocab_size
-    if sizes[0] != sizes[1]:
-        raise RequestError(
-            f"draft: needs the model's vocabulary, of {sizes[0]} tokens; its own has {sizes[1]}",
-            param="draft",
-        )
-    isa = os.environ.get("FIREFRONT_ISA", "")
+    _check_vocabularies(target, draft)
+    isa = _isa()
     plans = [trace(FAMILIES[c.config.family].forward, c.config) for c in (target, draft)]
     beside = _Sized(plans[1], draft, deployment, isa, head_rows)
     executor = CpuExecutor(plans[0], target, deployment, isa=isa, beside=beside)
     return executor, CpuExecutor(plans[1], draft, deployment, sized=beside)
 
 
-def footprint(checkpoint: Checkpoint, deployment: Deployment) -> Footprint:
-    """What loading would take on this machine now. Reads sizes and vectors, no matrix."""
+def _check_vocabularies(target: Checkpoint, draft: Checkpoint) -> None:
+    sizes = target.config.vocab_size, draft.config.vocab_size
+    if sizes[0] != sizes[1]:
+        raise RequestError(
+            f"draft: needs the model's vocabulary, of {sizes[0]} tokens; its own has {sizes[1]}",
+            param="draft",
+        )
+
+
+def footprint(
+    checkpoint: Checkpoint,
+    deployment: Deployment,
+    draft: Checkpoint | None = None,
+    *,
+    head_rows: int = 0,
+) -> Footprint:
+    """What loading would take on this machine now, with a draft model as `load_checkpoints` takes
+    it. Reads sizes and vectors, no matrix."""
+    isa, beside = _isa(), None
+    if draft is not None:
+        _check_vocabularies(checkpoint, draft)
+        plan = trace(FAMILIES[draft.config.family].forward, draft.config)
+        beside = _Sized(plan, draft, deployment, isa, head_rows)
     plan = trace(FAMILIES[checkpoint.config.family].forward, checkpoint.config)
-    sized = _Sized(plan, checkpoint, deployment, "")
-    sized.fit()
+    sized = _Sized(plan, checkpoint, deployment, isa, beside=beside)
+    sized.fit(beside)
     return sized.footprint
 
 
