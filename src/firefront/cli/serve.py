@@ -27,9 +27,9 @@ def serve(
     threads: Annotated[
         int | None, _Flag(help="Compute threads of each model; several models share the cores.")
     ] = None,
-    kv_dtype: Annotated[str | None, _Flag(help="KV cache: bf16, f32, or int8: half the memory.")] = None,
+    kv_dtype: Annotated[str | None, _Flag(help="KV cache: bf16, f32 or int8 (half).")] = None,
     activations: Annotated[str | None, _Flag(help="int8, or f32 to compare.")] = None,
-    prefill: Annotated[str | None, _Flag(help="exact, or turbo: prompts sooner, less accurate.")] = None,
+    prefill: Annotated[str | None, _Flag(help="exact, or turbo: faster, less accurate.")] = None,
     context: Annotated[int | None, _Flag(help="Longest sequence in tokens.")] = None,
     kv_blocks: Annotated[int | None, _Flag(help="KV blocks of 16 tokens.")] = None,
     max_num_seqs: Annotated[int | None, _Flag(help="Sequences running at once.")] = None,
@@ -42,9 +42,9 @@ def serve(
     speculation: Annotated[
         str | None, _Flag(help="ngram drafts text that repeats (same tokens, sooner), or off.")
     ] = None,
-    max_draft: Annotated[int | None, _Flag(help="Most tokens drafted for a sequence in one step.")] = None,
+    max_draft: Annotated[int | None, _Flag(help="Most tokens drafted in one step.")] = None,
     draft: Annotated[
-        str | None, _Flag(help="Smaller model of the same vocabulary that drafts (same tokens, sooner).")
+        str | None, _Flag(help="Smaller model, same vocabulary, that drafts (same tokens, sooner).")
     ] = None,
     drain_timeout: Annotated[
         float, _Flag(min=0, help="Seconds that running requests get after SIGTERM.")
