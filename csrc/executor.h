@@ -242,6 +242,6 @@ class Executor {
 
 constexpr int kMaxParts = 3;
 constexpr int kMaxRank = 128;
-constexpr size_t kPrefaultBytes = size_t{256} << 20;  // of KV cache, asked for while nothing runs
+constexpr size_t kPrefaultBytes = size_t{1} << 30;  // of KV cache, asked for while nothing runs
 
 }  // namespace ff

@@ -34,7 +34,7 @@ constexpr int kTurboZeroShift = 7;  // weights are unsigned around 1 << 7
 
 // Small batches are exact: unpacking would cost more than turbo saves.
 inline bool is_turbo(Arithmetic arithmetic, int num_tokens) {
-  return arithmetic == Arithmetic::Turbo && num_tokens >= 32;
+  return arithmetic == Arithmetic::Turbo && num_tokens >= 48;
 }
 
 // A thread's own memory.
