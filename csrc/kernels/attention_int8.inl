@@ -38,8 +38,8 @@ static void put_query_int8(const float* row, int dim, f32 scale, int32_t* words,
   queries.start_low[index] = -128 * reduce_add(low_sum);
 }
 
-// scores[row][0..31] = q[row] . keys of two blocks; one after the other when rows fill the
-// registers.
+// scores[row][16 w ...] = q[row] . keys of block w, of kAttnWide blocks; one after the other when
+// rows fill the registers.
 template <int R>
 static void score_blocks_int8(const int32_t* q, const QueryRows& queries, int first,
                               const KvHead<KvInt8>* blocks, float* scores) {

@@ -17,7 +17,7 @@ from firefront.engine.drafts.speculator import Speculator
 from firefront.engine.engine import Engine
 from tests.engine.fake_executor import FakeExecutor, expected
 from tests.engine.harness import Harness
-from tests.engine.test_engine_properties import check_run, requests
+from tests.engine.test_engine_properties import check_run, random_work, requests
 from tests.engine.test_speculation import LONG, SLOW, ThreeTokens
 
 
@@ -74,20 +74,7 @@ def test_any_work_gives_the_solo_run(
 
 def test_long_random_run() -> None:
     """Preemptions, prefix hits and aborts: the draft's keys follow all of them."""
-    rng = random.Random(2)
-    work = [
-        {
-            "prompt": [rng.choice((1, 2))] * rng.randint(1, 90),
-            "sampling": SamplingParams(
-                temperature=0.0, max_tokens=rng.randint(1, 60), ignore_eos=True
-            ),
-            "priority": rng.randint(0, 3),
-            "account_salt": rng.choice((b"", b"x")),
-            "at": rng.randint(0, 200),
-            "abort_after": rng.choice((None, None, 20)),
-        }
-        for _ in range(80)
-    ]
+    work = random_work(seed=2, last=200)
     draft = Unsure(12, 12 * 16)
     harness = check_run(12, 24, 8, True, work, lambda h: give_draft(h.engine, draft))
     stats = harness.engine.stats()

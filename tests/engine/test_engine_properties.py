@@ -39,6 +39,24 @@ def requests(draw: st.DrawFn, max_len: int) -> dict:
     }
 
 
+def random_work(seed: int, last: int) -> list[dict]:
+    """80 requests between steps 0 and `last`: shared prefixes, priorities, accounts, aborts."""
+    rng = random.Random(seed)
+    return [
+        {
+            "prompt": [rng.choice((1, 2))] * rng.randint(1, 90),
+            "sampling": SamplingParams(
+                temperature=0.0, max_tokens=rng.randint(1, 60), ignore_eos=True
+            ),
+            "priority": rng.randint(0, 3),
+            "account_salt": rng.choice((b"", b"x")),
+            "at": rng.randint(0, last),
+            "abort_after": rng.choice((None, None, 20)),
+        }
+        for _ in range(80)
+    ]
+
+
 def check_run(
     pool: int, budget: int, seats: int, cached: bool, work: list[dict],
     prepare: Callable[[Harness], object] = lambda harness: None,
@@ -101,20 +119,7 @@ def test_tiny_pool_preempts_and_still_finishes_everything() -> None:
 
 
 def test_long_random_run_in_a_small_pool() -> None:
-    rng = random.Random(1)
-    work = [
-        {
-            "prompt": [rng.choice((1, 2))] * rng.randint(1, 90),
-            "sampling": SamplingParams(
-                temperature=0.0, max_tokens=rng.randint(1, 60), ignore_eos=True
-            ),
-            "priority": rng.randint(0, 3),
-            "account_salt": rng.choice((b"", b"x")),
-            "at": rng.randint(0, 300),
-            "abort_after": rng.choice((None, None, 20)),
-        }
-        for _ in range(80)
-    ]
+    work = random_work(seed=1, last=300)
     harness = check_run(12, 24, 8, True, work)
     assert harness.engine.stats().prefix_hits > 0
 

@@ -1,7 +1,5 @@
 """Drafts, right and wrong, of any length: every output is that of plain decoding."""
 
-import random
-
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -19,7 +17,7 @@ from tests.engine.drafting import ScriptedDrafts
 from tests.engine.fake_executor import FakeExecutor, choose, expected, link
 from tests.engine.harness import FakeTokenizer, Harness, solo
 from tests.engine.test_engine_containment import MARK, SUSPECT, check_others, prompt_of, run_eight
-from tests.engine.test_engine_properties import check_run, requests
+from tests.engine.test_engine_properties import check_run, random_work, requests
 
 LONG = SamplingParams(temperature=0.0, max_tokens=40, ignore_eos=True)
 SLOW = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
@@ -57,20 +55,7 @@ def test_any_drafts_give_the_solo_run(
 
 
 def test_long_random_run_with_drafts() -> None:
-    rng = random.Random(2)
-    work = [
-        {
-            "prompt": [rng.choice((1, 2))] * rng.randint(1, 90),
-            "sampling": SamplingParams(
-                temperature=0.0, max_tokens=rng.randint(1, 60), ignore_eos=True
-            ),
-            "priority": rng.randint(0, 3),
-            "account_salt": rng.choice((b"", b"x")),
-            "at": rng.randint(0, 200),
-            "abort_after": rng.choice((None, None, 20)),
-        }
-        for _ in range(80)
-    ]
+    work = random_work(seed=2, last=200)
     harness = check_run(12, 24, 8, True, work, speculating)
     stats = harness.engine.stats()
     assert stats.prefix_hits > 0 and stats.num_preemptions > 0

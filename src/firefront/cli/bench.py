@@ -86,6 +86,7 @@ def profile(
     from firefront.cli.output import print_json, print_table
     from firefront.core.deployment import load_deployment
     from firefront.core.errors import RequestError
+    from firefront.core.step import BLOCK_SIZE
     from firefront.engine.profile import run_profile
     from firefront.ops import Sizes
     from firefront.weights import fetch
@@ -103,9 +104,11 @@ def profile(
     )  # fmt: skip
     path = fetch.resolve(model, progress=default_progress())
     with open_checkpoint(path) as checkpoint:
-        scheme_of, head_dim = bytes_per_weight(checkpoint), checkpoint.config.head_dim
-    kv_bytes = {"bf16": 2.0, "f32": 4.0, "int8": 1 + 4 / head_dim}[deployment.kv_dtype]
-    result = run_profile(load(path, deployment), sizes, scheme_of, runs, probe, kv_bytes)
+        scheme_of, config = bytes_per_weight(checkpoint), checkpoint.config
+    executor = load(path, deployment)
+    elements = 2 * config.num_kv_heads * config.head_dim * config.num_layers * BLOCK_SIZE
+    kv_bytes = executor.kv_block_bytes / elements  # int8 has its scales beside it
+    result = run_profile(executor, sizes, scheme_of, runs, probe, kv_bytes)
     if as_json:
         print_json(result)
         return
