@@ -13,11 +13,9 @@ import statistics
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
-import transformers
 from chunk_logits import our_logits
-from quality import CHUNK, Score, read_text
+from quality import CHUNK, Score, chunks_of, open_oracle, read_text
 
 from firefront.backends.cpu.executor import CpuExecutor, load
 from firefront.core.deployment import Deployment
@@ -74,17 +72,11 @@ def speeds(model: Path, rounds: int) -> dict[str, dict[str, list[float]]]:
 
 def qualities(model: Path, text: Path, num_tokens: int) -> dict[str, dict[str, float]]:
     tokenizer = load_tokenizer(model)
-    tokens = np.array(tokenizer.encode(read_text(text)[: num_tokens * 16]), np.int32)
-    chunks = tokens[: num_tokens // CHUNK * CHUNK].reshape(-1, CHUNK)
-    oracle = transformers.AutoModelForCausalLM.from_pretrained(
-        model.parent, gguf_file=model.name, dtype=torch.float32
-    )
+    chunks, oracle = chunks_of(read_text(text), tokenizer, num_tokens), open_oracle(model)
     executors = {mode: open_mode(model, f, CHUNK, 64) for mode, f in MODES.items()}
     scores = {mode: Score() for mode in MODES}
     for index, chunk in enumerate(chunks):
-        with torch.no_grad():
-            want_TV = oracle(torch.tensor(chunk[None], dtype=torch.long)).logits[0]
-        want_TV = want_TV[:, : tokenizer.vocab_size]
+        want_TV = oracle(chunk)[:, : tokenizer.vocab_size]
         targets = torch.tensor(chunk[1:], dtype=torch.long)
         for mode, executor in executors.items():
             got_TV = torch.tensor(our_logits(executor, chunk))

@@ -15,6 +15,7 @@ import argparse
 import gzip
 import json
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,7 @@ from firefront.backends.numpy import NumpyExecutor
 from firefront.core.deployment import Deployment
 from firefront.core.step import BLOCK_SIZE
 from firefront.models import trace_model
-from firefront.text.tokenizer import load_tokenizer
+from firefront.text.tokenizer import Tokenizer, load_tokenizer
 from firefront.weights.checkpoint import open_checkpoint
 from firefront.weights.quant import dequantize
 from firefront.weights.tensor import FLOATS
@@ -54,6 +55,25 @@ def quantising_oracle(model: Path, tokens: np.ndarray) -> np.ndarray:
             kv_dtype="bf16",
         )
     return np.concatenate([oracle.forward(inputs) for inputs in pieces(tokens)])
+
+
+def chunks_of(text: str, tokenizer: Tokenizer, num_tokens: int) -> np.ndarray:
+    """Token ids of the text's start, whole chunks only: (chunks, CHUNK)."""
+    tokens = np.array(tokenizer.encode(text[: num_tokens * 16]), np.int32)
+    return tokens[: num_tokens // CHUNK * CHUNK].reshape(-1, CHUNK)
+
+
+def open_oracle(model: Path) -> Callable[[np.ndarray], torch.Tensor]:
+    """A function from a chunk to its logits_TV by transformers in float32."""
+    oracle = transformers.AutoModelForCausalLM.from_pretrained(
+        model.parent, gguf_file=model.name, dtype=torch.float32
+    )
+
+    def logits_TV(chunk: np.ndarray) -> torch.Tensor:
+        with torch.no_grad():
+            return oracle(torch.tensor(chunk[None], dtype=torch.long)).logits[0]
+
+    return logits_TV
 
 
 class Score:
@@ -94,23 +114,18 @@ def main() -> None:
     args = parser.parse_args()
     text = read_text(args.text)
     tokenizer = load_tokenizer(args.model)
-    tokens = np.array(tokenizer.encode(text[: args.tokens * 16]), np.int32)
-    chunks = args.tokens // CHUNK
-    tokens = tokens[: chunks * CHUNK].reshape(chunks, CHUNK)
+    tokens = chunks_of(text, tokenizer, args.tokens)
     deployment = Deployment(model=str(args.model), context=CHUNK, token_budget=BUDGET, kv_blocks=64)
     executor = load(args.model, deployment)
     torch.set_num_threads(2)
-    oracle = transformers.AutoModelForCausalLM.from_pretrained(
-        args.model.parent, gguf_file=args.model.name, dtype=torch.float32
-    )
+    oracle = open_oracle(args.model)
     every, half, kernels = Score(), Score(), Score()
     want_TV = torch.tensor(quantising_oracle(args.model, tokens[0]))
     got_TV = torch.tensor(our_logits(executor, tokens[0]))
     kernels.add(want_TV[:-1], got_TV[:-1], torch.tensor(tokens[0][1:], dtype=torch.long))
     print(json.dumps({"quantising_oracle": kernels.result()}), flush=True)
     for chunk in tokens:
-        with torch.no_grad():
-            want_TV = oracle(torch.tensor(chunk[None], dtype=torch.long)).logits[0]
+        want_TV = oracle(chunk)
         got_TV = torch.tensor(our_logits(executor, chunk))
         targets = torch.tensor(chunk[1:], dtype=torch.long)
         every.add(want_TV[:-1], got_TV[:-1], targets)
@@ -125,7 +140,7 @@ def main() -> None:
             file.write(text)
             file.flush()
             result["llama_cpp"] = divergence(
-                args.llama_perplexity, args.model, Path(file.name), chunks, []
+                args.llama_perplexity, args.model, Path(file.name), len(tokens), []
             )
     print(json.dumps(result, indent=1))
     if args.json:
