@@ -76,7 +76,8 @@ void Executor::add_op(const OpSpec& spec) {
     case OpKind::GateUp:
       require(op.weights.size() == 2 && op.weights[0]->rows == op.weights[1]->rows, "gate_up");
       op.out_width = op.weights[0]->rows;
-      op.units = op.weights[0]->num_panels;
+      op.unit_panels = 2 * (arithmetic_ == Arithmetic::Turbo ? kTurboBlocks : 1);
+      op.units = (op.weights[0]->num_panels + op.unit_panels - 1) / op.unit_panels;
       break;
     default:
       require(op.weights.size() == 1, "op: one matrix");
@@ -103,12 +104,26 @@ Activations Executor::activations(uint8_t* base, int count, int64_t cols) const 
   a.num_tiles = (count + kernels_.tile - 1) / kernels_.tile;
   a.num_blocks = static_cast<int>((cols + kBlock - 1) / kBlock);
   const int64_t blocks = int64_t{count} * a.num_blocks;
-  a.values = reinterpret_cast<float*>(base);
-  a.words = reinterpret_cast<int32_t*>(a.values + blocks * kBlock);
+  a.words = reinterpret_cast<int32_t*>(base);
   a.scale = reinterpret_cast<float*>(a.words + blocks * 8);
   a.scaled_sum = a.scale + blocks;
   a.minus_sum = reinterpret_cast<int32_t*>(a.scaled_sum + blocks);
+  a.values = reinterpret_cast<float*>(a.minus_sum + 2 * blocks);
   return a;
+}
+
+// Marks every gate_up whose result only the next op reads, as packed int8: it may be left packed.
+void Executor::mark_feeds() {
+  for (size_t i = 0; i + 1 < ops_.size(); ++i) {
+    Op& op = ops_[i];
+    const Op& next = ops_[i + 1];
+    if (op.spec.kind != OpKind::GateUp || next.spec.kind != OpKind::Linear) continue;
+    op.feeds_next = next.spec.in == op.spec.out && next.spec.residual != op.spec.out &&
+                    next.quantise && !next.keep_values && !next.norm;
+    for (size_t j = i + 2; j < ops_.size() && ops_[j - 1].spec.out != op.spec.out; ++j)
+      if (ops_[j].spec.in == op.spec.out || ops_[j].spec.residual == op.spec.out)
+        op.feeds_next = false;
+  }
 }
 
 // What the ops take for granted of each other, of the cache and of the arena.
@@ -160,7 +175,7 @@ Executor::Layout Executor::layout(const Sizes& sizes) const {
   for (const Op& op : ops_) {
     if (op.spec.kind == OpKind::Qkv) widest_unit = std::max<int64_t>(widest_unit, op.spec.head_dim);
     if (op.spec.kind == OpKind::GateUp)
-      widest_unit = std::max<int64_t>(widest_unit, 2 * kPanelRows);
+      widest_unit = std::max<int64_t>(widest_unit, (op.unit_panels + 1) * kPanelRows);
   }
   const int64_t blocks = max_cols_ / kBlock, vocab = (sizes.vocab_size + 15) / 16 * 16;
   const int64_t tokens = std::max(sizes.max_tokens, kHeadRows);
@@ -178,7 +193,8 @@ Executor::Layout Executor::layout(const Sizes& sizes) const {
   bytes.own = input_bytes(2);
   bytes.shared = input_bytes(tokens);
   bytes.cos_sin = aligned(ropes_.size() * tokens * sizes.head_dim * 4);
-  bytes.logits = aligned(kHeadRows * vocab * 4);
+  bytes.logits_row = (vocab / 16 | 1) * 64;  // rows of one column lie in different sets of a cache
+  bytes.logits = aligned(kHeadRows * bytes.logits_row);
   bytes.shrunk = aligned(tokens * kMaxParts * kMaxRank * 4);
   bytes.kv_head = kernels_.kv_head_bytes(sizes.kv_type, sizes.head_dim);
   bytes.kv_layer = bytes.kv_head * sizes.num_kv_heads;
@@ -192,6 +208,7 @@ void Executor::finish(const Sizes& sizes) {
   require(sizes.max_tokens > 0 && sizes.max_sequences > 0 && sizes.num_blocks > 0, "sizes");
   require(sizes.num_blocks <= INT32_MAX / kKvBlock, "num_blocks: slots must fit 32 bits");
   check_ops(sizes);
+  mark_feeds();
   sizes_ = sizes;
   ops_.back().units = (sizes.head_rows + kPanelRows - 1) / kPanelRows;
   for (const Op& op : ops_)
@@ -230,7 +247,7 @@ void Executor::finish(const Sizes& sizes) {
   cos_sin_ = reinterpret_cast<float*>(take(bytes.cos_sin));
   logits_ = reinterpret_cast<float*>(take(bytes.logits));
   shrunk_ = reinterpret_cast<float*>(take(bytes.shrunk));
-  logits_stride_ = static_cast<int64_t>(bytes.per_vocab / 4);
+  logits_stride_ = static_cast<int64_t>(bytes.logits_row / 4);
   for (int i = 0; i < sizes.max_tokens / kHeadRows + 2; ++i)  // whole and narrow rows apart
     head_splits_.push_back(std::make_unique<Split>(threads_.count()));
 }

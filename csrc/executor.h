@@ -125,6 +125,8 @@ class Executor {
     int64_t units = 0;
     int64_t out_width = 0;
     bool quantise = false, keep_values = false;
+    int unit_panels = 1;        // gate_up: panels of each matrix in a unit
+    bool feeds_next = false;    // gate_up: only the next op reads the result
     std::unique_ptr<Split> split;
     int rope = 0;  // which of ropes_
     bool has_adapters = false;
@@ -140,7 +142,7 @@ class Executor {
 
   struct Layout {                                                    // bytes of each buffer
     size_t row, weights, scales, out, scores, attn, per_vocab, own;  // of each thread
-    size_t shared, cos_sin, logits, shrunk;
+    size_t shared, cos_sin, logits_row, logits, shrunk;
     size_t kv_head, kv_layer, kv_block;
     size_t scratch(int threads) const;
   };
@@ -152,6 +154,7 @@ class Executor {
     std::vector<int64_t> panels;  // the panels that any of them needs; empty: all
   };
 
+  void mark_feeds();
   void check_ops(const Sizes& sizes) const;
   void check(const StepView& view) const;
   void check_burst(const StepView& view, const Burst& burst) const;
@@ -176,6 +179,8 @@ class Executor {
                  int thread);
   void choose(int row, const float* logits, bool is_partial, int thread);
   const Activations& prepare(const Op& op, int thread, Rows rows);
+  bool packs_result(const Op& op) const;
+  int scale_blocks(const Op& op, int count) const;
   void shrink(const Op& op, int index, int64_t token, const float* x);
   void add_delta(const Op& op, Rows rows, int part, int64_t first, float* out) const;
   void store(Rows rows, const float* from, int width, const float* bias, const float* residual,
@@ -203,6 +208,7 @@ class Executor {
   std::vector<Activations> own_;
   uint8_t* shared_input_ = nullptr;
   Activations shared_;
+  Activations result_;  // of a gate_up that was packed where the floats would lie
   std::vector<int> ropes_;    // the different inv_freq of the layers, as vectors
   float* cos_sin_ = nullptr;  // per rope: T x head_dim
   int64_t rope_stride_ = 0;

@@ -112,8 +112,19 @@ void Executor::add_norm(const Op& op, int thread) {
   }
 }
 
+// Blocks of a linear's packed input that share a scale; 0: it is not quantised.
+int Executor::scale_blocks(const Op& op, int count) const {
+  return !op.quantise ? 0 : is_turbo(arithmetic_, count) ? kTurboBlocks : 1;
+}
+
+// True where a gate_up leaves its result as the next linear wants it. An adapter wants the floats.
+bool Executor::packs_result(const Op& op) const {
+  return op.feeds_next && !((&op)[1].has_adapters && view_->adapter_ids);
+}
+
 // Packs the input rows of a linear: every thread for itself when they are few, else shared.
 const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
+  if (&op != ops_.data() && packs_result((&op)[-1])) return result_;
   const int64_t cols = op.weights[0]->cols;
   const float* in = value(op.spec.in);
   const int count = rows.count;
@@ -131,14 +142,13 @@ const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
   const int first = target.num_blocks * (by_tile ? 0 : me) / columns;
   const int last = target.num_blocks * (by_tile ? 1 : me + 1) / columns;
   const bool adapters = op.has_adapters && view_->adapter_ids && op.spec.kind != OpKind::Head;
-  const int scale_blocks = !op.quantise ? 0 : is_turbo(arithmetic_, count) ? kTurboBlocks : 1;
   const int begin = target.start(tile_first);
   const int end = tile_last == target.num_tiles ? count : target.start(tile_last);
   for (int i = begin; i < end; ++i) {
     const int64_t token = rows[i];
     const float* x =
-        kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, scale_blocks,
-                          op.keep_values, target, i, first, last, scratch_[thread].row);
+        kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps,
+                          scale_blocks(op, count), op.keep_values, target, i, first, last, scratch_[thread].row);
     if (adapters && (by_tile || me == 0) && (!replicate || thread == 0)) shrink(op, i, token, x);
   }
   if (!replicate || adapters)
@@ -339,18 +349,29 @@ void Executor::gate_up(Op& op, int thread) {
   const Scratch& scratch = scratch_[thread];
   const int64_t floats = int64_t{rows.count} * kPanelRows, stride = op.out_width;
   float* out = value(op.spec.out);
+  const bool packs = packs_result(op);
+  const Activations result = activations(reinterpret_cast<uint8_t*>(out), rows.count, stride);
+  if (packs && thread == 0) result_ = result;  // read after the barrier that ends this op
+  const auto activate = op.spec.gelu ? kernels_.gelu_mul : kernels_.silu_mul;
   op.split->each(thread, [&](int64_t unit) {
+    const int64_t begin = unit * op.unit_panels;
+    const int64_t end = std::min(begin + op.unit_panels, op.weights[0]->num_panels);
     float* gate = scratch.out;
-    float* up = gate + floats;
-    const int64_t first = unit * kPanelRows;
-    kernels_.panel(*op.weights[0], unit, input, arithmetic_, scratch, gate);
-    kernels_.panel(*op.weights[1], unit, input, arithmetic_, scratch, up);
-    add_delta(op, rows, 0, first, gate);
-    add_delta(op, rows, 1, first, up);
-    const auto activate = op.spec.gelu ? kernels_.gelu_mul : kernels_.silu_mul;
-    activate(gate, up, floats, gate);
-    const int width = static_cast<int>(std::min<int64_t>(kPanelRows, stride - first));
-    store(rows, gate, width, nullptr, nullptr, stride, out + first);
+    for (int64_t panel = begin; panel < end; ++panel, gate += floats) {
+      float* up = gate + floats;
+      const int64_t first = panel * kPanelRows;
+      kernels_.panel(*op.weights[0], panel, input, arithmetic_, scratch, gate);
+      kernels_.panel(*op.weights[1], panel, input, arithmetic_, scratch, up);
+      add_delta(op, rows, 0, first, gate);
+      add_delta(op, rows, 1, first, up);
+      activate(gate, up, floats, gate);
+      const int width = static_cast<int>(std::min<int64_t>(kPanelRows, stride - first));
+      if (!packs) store(rows, gate, width, nullptr, nullptr, stride, out + first);
+    }
+    if (!packs) return;
+    std::fill(gate, gate + floats * (end - begin & 1), 0.0f);  // the last block's missing half
+    kernels_.pack_panels(scratch.out, floats, scale_blocks((&op)[1], rows.count), result,
+                         static_cast<int>(begin / 2), static_cast<int>((end + 1) / 2));
   });
 }
 

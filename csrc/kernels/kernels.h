@@ -116,6 +116,11 @@ struct Kernels {
                            int scale_blocks, bool keep_values, const Activations& to, int index,
                            int first, int last, float* scratch_row);
 
+  // Quantises blocks [first, last) of every token, `scale_blocks` to a scale, from panels of 16
+  // columns, [panel][token][16] with `stride` floats between panels; the first is block `first`'s.
+  void (*pack_panels)(const float* from, int64_t stride, int scale_blocks, const Activations& to,
+                      int first, int last);
+
   // out[token * 16 + row] = panel times every token of the input.
   void (*panel)(const Matrix& weights, int64_t panel, const Activations& input,
                 Arithmetic arithmetic, const Scratch& scratch, float* out);

@@ -107,10 +107,15 @@ static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot,
       put(row);
     } else if constexpr (std::is_same_v<Kv, KvBf16>) {
       alignas(64) uint16_t rounded[512];
-      for (int d = 0; d < dim; d += 16) put_bf16(rounded + d, load(row + d));
-      put(rounded);
-      if (is_value && at % 2 == 0)
-        for (int d = 0; d < dim; ++d) head.element(is_value, d, at)[1] = 0;
+      for (int d = 0; d < dim; d += 16) {
+        const i32 upper = bits(put_bf16(rounded + d, load(row + d)));
+        if (!is_value) continue;
+        auto* to = reinterpret_cast<int32_t*>(head.element(true, d, at - at % 2));
+        const i32 pairs = at % 2 ? (load_ints(to) & 0xffff) | upper : (upper >> 16) & 0xffff;
+        std::memcpy(to, &pairs, 64);
+      }
+      for (int d = 0; d < dim && !is_value; d += 2)
+        std::memcpy(head.element(false, d, at), rounded + d, 4);
     } else {
       i32 top = {};
       for (int d = 0; d < dim; d += 16) {

@@ -30,11 +30,17 @@ static float largest(const float* x, int64_t n) {
   return reduce_top(top, top);
 }
 
+// Where a token's blocks lie in the packed input: block b at start + b * width.
+struct Place {
+  int64_t start;
+  int width, index;
+};
+
 // 32 floats to int8: d = top / 127, q = round_even(x / d), top = max|x| of all that share the
 // scale.
-static void quantise_block(const float* x, float top, const Activations& to, int64_t block_start,
-                           int width, int b, int i, int64_t tile_blocks) {
-  const f32 first = load(x), second = load(x + 16);
+static void quantise_block(f32 first, f32 second, float top, const Activations& to,
+                           const Place& place, int b) {
+  const int width = place.width;
   const float scale = top / 127.0f;
   const f32 inverse = set1(top > 1e-30f ? 127.0f / top : 0.0f);
   const f32 limit = set1(127.0f);
@@ -46,14 +52,14 @@ static void quantise_block(const float* x, float top, const Activations& to, int
     store_low_bytes(packed + 4 * half, q[half]);
     sums[half] = reduce_add(q[half]);
   }
-  int32_t* words = to.words + (block_start + int64_t{b} * width) * 8 + i;
+  const int64_t at = place.start + int64_t{b} * width;
+  int32_t* words = to.words + at * 8 + place.index;
   for (int j = 0; j < 8; ++j) words[j * width] = packed[j];
-  const int64_t at = block_start + int64_t{b} * width + i;
-  to.scale[at] = scale;
-  to.scaled_sum[at] = scale * static_cast<float>(sums[0] + sums[1]);
-  int32_t* minus = to.minus_sum + block_start * 2 + int64_t{b} * width + i;
+  to.scale[at + place.index] = scale;
+  to.scaled_sum[at + place.index] = scale * static_cast<float>(sums[0] + sums[1]);
+  int32_t* minus = to.minus_sum + place.start + at + place.index;
   minus[0] = -sums[0];
-  minus[tile_blocks] = -sums[1];
+  minus[int64_t{to.num_blocks} * width] = -sums[1];
 }
 
 static const float* pack_row(const float* row, int64_t cols, const float* norm, float eps,
@@ -61,8 +67,8 @@ static const float* pack_row(const float* row, int64_t cols, const float* norm, 
                              int first, int last, float* scratch_row) {
   int tile = 0;
   while (to.start(tile) + to.width(tile) <= index) ++tile;
-  const int width = to.width(tile), i = index - to.start(tile);
-  const int64_t nb = to.num_blocks, block_start = to.start(tile) * nb;
+  const int64_t nb = to.num_blocks;
+  const Place place{to.start(tile) * nb, to.width(tile), index - to.start(tile)};
   const float* x = row;  // copied only if it must be changed
   if (norm)
     norm_row(row, cols, norm, eps, scratch_row);
@@ -78,14 +84,35 @@ static const float* pack_row(const float* row, int64_t cols, const float* norm, 
       const int64_t begin = b - b % scale_blocks;
       top = largest(x + begin * kBlock, std::min<int64_t>(scale_blocks, nb - begin) * kBlock);
     }
-    quantise_block(x + b * kBlock, top, to, block_start, width, b, i, nb * width);
+    const float* block = x + b * kBlock;
+    quantise_block(load(block), load(block + 16), top, to, place, b);
   }
   if (keep_values) {
-    float* values = to.values + block_start * kBlock;
+    float* values = to.values + place.start * kBlock + place.index;
     for (int64_t k = int64_t{first} * kBlock; k < int64_t{last} * kBlock; ++k)
-      values[k * width + i] = x[k];
+      values[k * place.width] = x[k];
   }
   return x;
+}
+
+static void pack_panels(const float* from, int64_t stride, int scale_blocks, const Activations& to,
+                        int first, int last) {
+  for (int t = 0; t < to.num_tiles; ++t) {
+    Place place{int64_t{to.start(t)} * to.num_blocks, to.width(t), 0};
+    for (; place.index < place.width; ++place.index, from += kPanelRows)
+      for (int begin = first; begin < last; begin += scale_blocks) {
+        const int end = begin + scale_blocks < last ? begin + scale_blocks : last;
+        const float* panels = from + 2 * (begin - first) * stride;
+        i32 top = {};
+        for (int p = 0; p < 2 * (end - begin); ++p) {
+          const i32 magnitude = bits(load(panels + p * stride)) & 0x7fffffff;
+          top = maximum(top, magnitude);
+        }
+        const float largest = reduce_top(top, top);
+        for (int b = begin; b < end; ++b, panels += 2 * stride)
+          quantise_block(load(panels), load(panels + stride), largest, to, place, b);
+      }
+  }
 }
 
 static void silu_mul(const float* gate, const float* up, int64_t n, float* out) {
