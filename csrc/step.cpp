@@ -11,6 +11,7 @@ namespace {
 
 constexpr int kReplicate = 2;    // batches up to this size are packed by every thread for itself
 constexpr int kSplitTokens = 4;  // sequences with so few new tokens split their keys over threads
+constexpr int kScattered = 64;   // so few tokens may all lie in blocks that no cache holds
 
 int64_t clock_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
@@ -180,6 +181,10 @@ void Executor::qkv(Op& op, int thread) {
     }
     float* out = scratch.out;  // [panel][token][16]
     for (int p = 0; p < panels; ++p) {
+      if (part > 0 && tokens <= kScattered)
+        for (int t = tokens * p / panels; t < tokens * (p + 1) / panels; ++t)
+          kernels_.prefetch_kv(layers_[spec.layer], shape, view_->slot_mapping[t],
+                               static_cast<int>(head), part == 2);
       kernels_.panel(*op.weights[part], head * panels + p, input, arithmetic_, scratch,
                      out + int64_t{p} * tokens * kPanelRows);
       add_delta(op, rows, part, (head * panels + p) * kPanelRows,

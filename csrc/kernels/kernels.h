@@ -156,6 +156,10 @@ struct Kernels {
   void (*store_kv)(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
                    bool is_value, const float* row);
 
+  // Asks for what store_kv will write to.
+  void (*prefetch_kv)(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
+                      bool is_value);
+
   // Attends for an item. `positions[token]`; result to out, or to partials when the item is split.
   void (*attend)(const AttnItem& item, const AttnShape& shape, const KvLayer& layer, const float* q,
                  const int32_t* positions, const int32_t* block_table, float* out, float* partials,

@@ -91,6 +91,19 @@ static int64_t kv_head_bytes(KvType type, int head_dim) {
   return bytes;
 }
 
+static void prefetch_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
+                        bool is_value) {
+  const int dim = shape.head_dim, at = static_cast<int>(slot % kKvBlock);
+  with_kv(shape.kv_type, [&](auto type) {
+    using Kv = decltype(type);
+    const KvHead<Kv> head{layer.head(slot / kKvBlock, kv_head), dim};
+    const uint8_t* from = is_value ? head.values(at / Kv::kPer * (dim / 16)) : head.keys(0);
+    const int64_t bytes = (is_value ? dim / 16 : head.num_vectors()) * Kv::kBytes;
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 1, 2);
+    if (Kv::kScaled) __builtin_prefetch(head.scales(is_value), 1, 2);
+  });
+}
+
 // A bfloat16 value in the first place of a lane clears the second: it is read with weight zero
 // before it is written, and must not be what an earlier owner of the block left there (NaN, say).
 static void store_kv(const KvLayer& layer, const AttnShape& shape, int64_t slot, int kv_head,
