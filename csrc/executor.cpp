@@ -243,6 +243,7 @@ void Executor::finish(const Sizes& sizes) {
     own_input_.push_back(take(bytes.own));
   }
   own_.resize(threads_.count());
+  peaks_.assign(threads_.count(), std::vector<RowPeak>(kHeadRows));
   shared_input_ = take(bytes.shared);
   cos_sin_ = reinterpret_cast<float*>(take(bytes.cos_sin));
   logits_ = reinterpret_cast<float*>(take(bytes.logits));

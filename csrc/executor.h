@@ -125,8 +125,8 @@ class Executor {
     int64_t units = 0;
     int64_t out_width = 0;
     bool quantise = false, keep_values = false;
-    int unit_panels = 1;        // gate_up: panels of each matrix in a unit
-    bool feeds_next = false;    // gate_up: only the next op reads the result
+    int unit_panels = 1;      // gate_up: panels of each matrix in a unit
+    bool feeds_next = false;  // gate_up: only the next op reads the result
     std::unique_ptr<Split> split;
     int rope = 0;  // which of ropes_
     bool has_adapters = false;
@@ -150,8 +150,8 @@ class Executor {
   int rope_of(int inv_freq);
   // Rows of head_rows_ whose logits are computed together.
   struct HeadGroup {
-    int first, count;
-    std::vector<int64_t> panels;  // the panels that any of them needs; empty: all
+    int first, count, num_greedy;  // greedy rows come first
+    std::vector<int64_t> panels;   // the panels that any of them needs; empty: all
   };
 
   void mark_feeds();
@@ -172,12 +172,14 @@ class Executor {
   void gate_up(Op& op, int thread);
   void add_norm(const Op& op, int thread);
   void head(Op& op, int thread);
+  bool is_greedy(const StepView& view, const SampleRow& row) const;
   bool is_narrow(const StepView& view, const SampleRow& row) const;
   void plan_head(const StepView& view);
   void choose_panels(const StepView& view, HeadGroup& group);
   void head_unit(const Op& op, const HeadGroup& group, int64_t unit, const Activations& input,
                  int thread);
   void choose(int row, const float* logits, bool is_partial, int thread);
+  void choose_peak(int row, int index);
   const Activations& prepare(const Op& op, int thread, Rows rows);
   bool packs_result(const Op& op) const;
   int scale_blocks(const Op& op, int count) const;
@@ -208,7 +210,7 @@ class Executor {
   std::vector<Activations> own_;
   uint8_t* shared_input_ = nullptr;
   Activations shared_;
-  Activations result_;  // of a gate_up that was packed where the floats would lie
+  Activations result_;        // of a gate_up that was packed where the floats would lie
   std::vector<int> ropes_;    // the different inv_freq of the layers, as vectors
   float* cos_sin_ = nullptr;  // per rope: T x head_dim
   int64_t rope_stride_ = 0;
@@ -234,7 +236,9 @@ class Executor {
   int64_t num_partials_ = 0, num_sets_ = 0;
   std::vector<float> partials_;
   std::vector<int32_t> head_rows_, head_tokens_;  // logit rows in the head's order, their tokens
+  std::vector<int32_t> greedy_, whole_, narrow_;  // rows of a step by what is needed of them
   std::vector<HeadGroup> head_groups_;
+  std::vector<std::vector<RowPeak>> peaks_;  // [thread][row of a group]
   size_t num_groups_ = 0;
   std::vector<uint32_t> allowed_;
   std::vector<std::unique_ptr<Split>> head_splits_;  // a group each

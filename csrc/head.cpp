@@ -27,6 +27,13 @@ void clear(float* logits, int64_t stride, int count, int64_t first, int64_t last
 
 }  // namespace
 
+// True for rows that need no logit but the largest.
+bool Executor::is_greedy(const StepView& view, const SampleRow& row) const {
+  return row.temperature < 1e-5f && row.num_logprobs < 0 && row.target < 0 && row.mask_row < 0 &&
+         row.bias_len == 0 && row.repetition_penalty == 1 && row.presence_penalty == 0 &&
+         row.frequency_penalty == 0 && !view.logits;
+}
+
 // True for rows that need only the logits that their mask allows.
 bool Executor::is_narrow(const StepView& view, const SampleRow& row) const {
   if (row.mask_row < 0 || row.target >= 0 || row.num_logprobs >= 0) return false;
@@ -36,21 +43,21 @@ bool Executor::is_narrow(const StepView& view, const SampleRow& row) const {
   return count > 0 && count * kFewPanels <= ops_.back().units;
 }
 
-// Puts the rows in the order in which they are computed: whole rows first, then narrow ones.
+// Puts the rows in the order in which they are computed: greedy rows, other whole rows, narrow
+// ones.
 void Executor::plan_head(const StepView& view) {
+  for (auto* rows : {&greedy_, &whole_, &narrow_}) rows->clear();
+  for (int r = 0; r < view.num_rows; ++r) {
+    const SampleRow& row = view.rows[r];
+    (is_greedy(view, row) ? greedy_ : is_narrow(view, row) ? narrow_ : whole_).push_back(r);
+  }
   head_rows_.clear();
-  for (int r = 0; r < view.num_rows; ++r)
-    if (!is_narrow(view, view.rows[r])) head_rows_.push_back(r);
-  const int num_whole = static_cast<int>(head_rows_.size());
-  if (num_whole < view.num_rows)
-    for (int r = 0, w = 0; r < view.num_rows; ++r) {
-      if (w < num_whole && head_rows_[w] == r)
-        ++w;
-      else
-        head_rows_.push_back(r);
-    }
+  for (auto* rows : {&greedy_, &whole_, &narrow_})
+    head_rows_.insert(head_rows_.end(), rows->begin(), rows->end());
   head_tokens_.clear();
   for (const int row : head_rows_) head_tokens_.push_back(view.logit_rows[row]);
+  const int num_greedy = static_cast<int>(greedy_.size());
+  const int num_whole = num_greedy + static_cast<int>(whole_.size());
   num_groups_ = 0;
   for (int first = 0; first < view.num_rows;) {
     const int end = first < num_whole ? num_whole : view.num_rows;
@@ -58,6 +65,7 @@ void Executor::plan_head(const StepView& view) {
     HeadGroup& group = head_groups_[num_groups_];
     group.first = first;
     group.count = std::min(kHeadRows, end - first);
+    group.num_greedy = std::clamp(num_greedy - first, 0, group.count);
     group.panels.clear();
     if (first >= num_whole) choose_panels(view, group);
     const int64_t units = group.panels.size();
@@ -84,11 +92,16 @@ void Executor::head(Op& op, int thread) {
     const HeadGroup& group = head_groups_[g];
     const Rows rows{group.count, head_tokens_.data() + group.first};
     const Activations& input = prepare(op, thread, rows);
+    std::fill_n(peaks_[thread].begin(), group.num_greedy, RowPeak{{}, -INFINITY, INT32_MAX});
     head_splits_[g]->each(thread, [&](int64_t unit) { head_unit(op, group, unit, input, thread); });
     meet(op, thread, &OpTime::run_ns);
-    for (int r = thread; r < group.count; r += threads_.count())
-      choose(head_rows_[group.first + r], logits_ + r * logits_stride_, !group.panels.empty(),
-             thread);
+    for (int r = thread; r < group.count; r += threads_.count()) {
+      const int row = head_rows_[group.first + r];
+      if (r < group.num_greedy)
+        choose_peak(row, r);
+      else
+        choose(row, logits_ + r * logits_stride_, !group.panels.empty(), thread);
+    }
     if (g + 1 < num_groups_) meet(op, thread, &OpTime::run_ns);
   }
 }
@@ -109,8 +122,28 @@ void Executor::head_unit(const Op& op, const HeadGroup& group, int64_t unit,
   kernels_.panel(*op.weights[0], panel, input, arithmetic_, scratch, scratch.out);
   if (op.spec.softcap > 0)
     kernels_.soft_cap(scratch.out, int64_t{group.count} * kPanelRows, op.spec.softcap);
-  kernels_.store_rows(scratch.out, group.count, kPanelRows, nullptr, nullptr, logits_stride_,
-                      logits_ + panel * kPanelRows);
+  const int64_t first = panel * kPanelRows;
+  const int greedy = group.num_greedy,
+            last = std::min<int64_t>(sizes_.head_rows - first, kPanelRows);
+  kernels_.peak_rows(scratch.out, greedy, static_cast<int32_t>(first), last, peaks_[thread].data());
+  kernels_.store_rows(scratch.out + greedy * kPanelRows, group.count - greedy, kPanelRows, nullptr,
+                      nullptr, logits_stride_, logits_ + greedy * logits_stride_ + first);
+}
+
+// The largest of all threads' peaks of the group's row `index`.
+void Executor::choose_peak(int row, int index) {
+  RowPeak best{{}, -INFINITY, INT32_MAX};
+  float not_finite = 0;
+  for (const auto& peaks : peaks_) {
+    const RowPeak& peak = peaks[index];
+    for (const float lane : peak.not_finite) not_finite += lane;
+    if (peak.value > best.value || (peak.value == best.value && peak.id < best.id)) best = peak;
+  }
+  const bool bad = not_finite != 0;
+  view_->tokens[row] = bad ? 0 : best.id;
+  view_->ranks[row] = 0;
+  view_->logprobs[row] = 0;
+  view_->bad[row] = bad;
 }
 
 void Executor::choose(int row, const float* logits, bool is_partial, int thread) {

@@ -147,9 +147,9 @@ const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
   const int end = tile_last == target.num_tiles ? count : target.start(tile_last);
   for (int i = begin; i < end; ++i) {
     const int64_t token = rows[i];
-    const float* x =
-        kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps,
-                          scale_blocks(op, count), op.keep_values, target, i, first, last, scratch_[thread].row);
+    const float* x = kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps,
+                                       scale_blocks(op, count), op.keep_values, target, i, first,
+                                       last, scratch_[thread].row);
     if (adapters && (by_tile || me == 0) && (!replicate || thread == 0)) shrink(op, i, token, x);
   }
   if (!replicate || adapters)

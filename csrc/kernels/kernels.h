@@ -105,6 +105,13 @@ struct Sampled {
   bool bad;
 };
 
+// The largest logit of a row so far, in whatever order its panels come.
+struct alignas(64) RowPeak {
+  float not_finite[16];  // NaN once a logit was NaN or infinite, else 0
+  float value;
+  int32_t id;  // the lowest of equals
+};
+
 struct Kernels {
   const char* name;
   int tile;  // widest tile of tokens
@@ -165,6 +172,10 @@ struct Kernels {
                  const int32_t* positions, const int32_t* block_table, float* out, float* partials,
                  const Scratch& scratch);
   void (*merge)(const AttnItem& item, const AttnShape& shape, float* partials, float* out);
+
+  // Peaks of rows that nothing else is wanted of, from one panel, [row][16]: the logits of `count`
+  // tokens from `first_id` on.
+  void (*peak_rows)(const float* from, int num_rows, int32_t first_id, int count, RowPeak* peaks);
 
   Sampled (*sample)(const SampleRow& row, const SampleInputs& inputs, const float* logits,
                     int vocab_size, const Scratch& scratch, int32_t* top_ids, float* top_logprobs);

@@ -81,6 +81,23 @@ static Peak peak(const float* x, int n, bool partial) {
   return {best, at, is_odd};
 }
 
+static void peak_rows(const float* from, int num_rows, int32_t first_id, int count,
+                      RowPeak* peaks) {
+  for (int r = 0; r < num_rows; ++r, from += kPanelRows) {
+    RowPeak& peak = peaks[r];
+    const f32 all = load(from), odd = keep_first(all - all, count, 0.0f);
+    store(peak.not_finite, load(peak.not_finite) + odd);
+    const f32 value = keep_first(all, count, -INFINITY);
+    // A panel of lower ids wins a tie, too.
+    const float limit = first_id < peak.id ? std::nextafter(peak.value, -INFINITY) : peak.value;
+    if (!lanes_above(value, set1(limit))) continue;
+    peak.value = reduce_max(value);
+    int at = 0;
+    while (at + 1 < count && from[at] != peak.value) ++at;
+    peak.id = first_id + at;
+  }
+}
+
 // The sum of e^((x - top) * inverse), a stretch at a time; each stretch's sum goes to `sums` unless
 // that is null.
 static double sum_exp(const float* x, int n, float top, float inverse, double* sums) {
