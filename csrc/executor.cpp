@@ -217,7 +217,7 @@ void Executor::finish(const Sizes& sizes) {
   const Layout bytes = layout(sizes);
   arena_ = Arena(sizes.arena_bytes);
   kv_ = Arena(bytes.kv_block * sizes.num_blocks);
-  prefault_.start(kv_.data(), std::min(kv_.bytes(), kPrefaultBytes));
+  prefault_.start(kv_.data(), kv_.bytes());
   for (int i = 0; i < sizes.num_layers; ++i)
     layers_.push_back({kv_.data() + i * bytes.kv_layer, static_cast<int64_t>(bytes.kv_head),
                        static_cast<int64_t>(bytes.kv_block)});

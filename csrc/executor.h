@@ -203,7 +203,7 @@ class Executor {
   int64_t max_cols_ = 0;
 
   Arena arena_, kv_, scratch_arena_;
-  Prefault prefault_;  // of the cache's start
+  Prefault prefault_;  // of the cache
   std::vector<KvLayer> layers_;
   std::vector<Scratch> scratch_;
   std::vector<uint8_t*> own_input_;  // a thread's own packed input, for batches of one or two
@@ -252,6 +252,5 @@ class Executor {
 
 constexpr int kMaxParts = 3;
 constexpr int kMaxRank = 128;
-constexpr size_t kPrefaultBytes = size_t{1} << 30;  // of KV cache, asked for while nothing runs
 
 }  // namespace ff

@@ -17,7 +17,7 @@ from typing import Any
 
 PROMPT_LEN = 128
 DECODE_LEN = 64
-ENOUGH_S = 1.0  # a figure is measured again until its runs have taken this long,
+ENOUGH_S = 4.0  # a figure is measured again until its runs have taken this long,
 MAX_RUNS = 5  # but no more than this often; the median counts
 
 Seconds = Callable[[list[list[int]], int], float]  # prompts, tokens out of each -> seconds

@@ -4,7 +4,7 @@ Learns the cost of a token from the steps that ran. Knows no scheduler. Results 
 a prompt computed in other pieces gives the same tokens.
 """
 
-MIXED_STEP_S = 0.08  # a step that makes running streams wait aims at no more than this
+MIXED_STEP_S = 0.1  # a step that makes running streams wait aims at no more than this
 MIN_TOKENS = 32  # below this, kernels lose more than streams gain
 MIN_OBSERVED = 64  # smaller steps say more about weights read than about tokens
 SMOOTHING = 0.25  # share of the newest observation

@@ -73,7 +73,7 @@ class Scheduler:
         plan = StepPlan()
         num_preemptions = self.num_preemptions
         budget, prefills = self._schedule_decodes(plan)
-        if plan.decodes:
+        if len(plan.decodes) >= len(prefills) + len(self.waiting):
             budget = min(budget, self.pace.mixed_tokens(self.token_budget))
         if prefills:
             budget = self._schedule_prefills(plan, prefills, budget)
