@@ -43,15 +43,9 @@ static void quantise_block(f32 first, f32 second, float top, const Activations& 
   const int width = place.width;
   const float scale = top / 127.0f;
   const f32 inverse = set1(top > 1e-30f ? 127.0f / top : 0.0f);
-  const f32 limit = set1(127.0f);
-  const i32 q[2] = {to_i32(round_even(minimum(maximum(first * inverse, -limit), limit))),
-                    to_i32(round_even(minimum(maximum(second * inverse, -limit), limit)))};
   int32_t packed[8];
   int32_t sums[2];
-  for (int half = 0; half < 2; ++half) {
-    store_low_bytes(packed + 4 * half, q[half]);
-    sums[half] = reduce_add(q[half]);
-  }
+  put_int8(first * inverse, second * inverse, packed, sums);
   const int64_t at = place.start + int64_t{b} * width;
   int32_t* words = to.words + at * 8 + place.index;
   for (int j = 0; j < 8; ++j) words[j * width] = packed[j];

@@ -131,3 +131,4 @@ FF_INLINE void store_low_bytes(void* to, i32 value) {
 }
 
 #include "bf16_by_float.inl"
+#include "int8_by_lanes.inl"

@@ -304,3 +304,4 @@ FF_INLINE f32 dot2(f32 acc, Pairs pairs, int32_t word) {
   acc = fma(pairs.second, {second, second}, acc);
   return fma(pairs.first, {first, first}, acc);
 }
+#include "../int8_by_lanes.inl"

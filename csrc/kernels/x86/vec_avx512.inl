@@ -66,6 +66,18 @@ FF_INLINE float reduce_top(i32 a, i32 b) {
 FF_INLINE void store_low_bytes(void* to, i32 value) {
   _mm_storeu_si128(static_cast<__m128i*>(to), _mm512_cvtepi32_epi8((__m512i)value));
 }
+// 32 numbers of at most 127 to the nearest whole, ties to even, as bytes; and the sum of each half.
+FF_INLINE void put_int8(f32 first, f32 second, int32_t words[8], int32_t sums[2]) {
+  const __m256i bytes =
+      _mm256_inserti128_si256(_mm256_castsi128_si256(_mm512_cvtepi32_epi8((__m512i)to_i32(first))),
+                              _mm512_cvtepi32_epi8((__m512i)to_i32(second)), 1);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(words), bytes);
+  __m256i quarters = _mm256_dpbusd_epi32(_mm256_setzero_si256(), _mm256_set1_epi8(1), bytes);
+  quarters = _mm256_hadd_epi32(quarters, quarters);
+  quarters = _mm256_hadd_epi32(quarters, quarters);
+  sums[0] = _mm256_cvtsi256_si32(quarters);
+  sums[1] = _mm256_extract_epi32(quarters, 4);
+}
 #ifdef __AVX512BF16__
 FF_INLINE f32 dot2(f32 acc, u32 pairs, int32_t word) {
   return _mm512_dpbf16_ps(acc, (__m512bh)pairs, (__m512bh)_mm512_set1_epi32(word));
