@@ -128,7 +128,7 @@ def test_meter_asks_for_what_the_figures_are_defined_by() -> None:
         asked.append((len(prompts), len(prompts[0]), num_output))
         return 0.5 * len(prompts[0]) / 128 + (num_output - 1) / 64
 
-    meter = workload.Meter(seconds, vocab_size=50)
+    meter = workload.Meter(seconds, vocab_size=50, enough_s=2.0)
     assert meter.measure("decode_4") == {"tok_s": 256.0, "seconds": [[0.5, 1.5]]}
     assert asked == [(4, 128, 8), (4, 128, 1), (4, 128, 65)]
     asked.clear()
@@ -148,7 +148,7 @@ def test_a_cached_prompt_is_sent_again() -> None:
         known.add(hash(tuple(prompts[0])))
         return 2.0
 
-    keeps = workload.Meter(seconds, vocab_size=50, keeps_prefixes=True)
+    keeps = workload.Meter(seconds, vocab_size=50, keeps_prefixes=True, enough_s=2.0)
     assert keeps.measure("cached_100") == {"tok_s": 400.0, "seconds": [[2.0, 0.25]]}
     with pytest.raises(ValueError, match="keeps no prefixes"):
         workload.Meter(seconds, vocab_size=50).measure("cached_100")
