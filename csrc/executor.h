@@ -167,6 +167,8 @@ class Executor {
   void meet(const Op& op, int thread, int64_t OpTime::* counter);
   void embed(const Op& op, int thread);
   void qkv(Op& op, int thread);
+  void first_blocks(const AttnItem& item, const KvLayer& layer, int window,
+                    const uint8_t** heads) const;
   void attention(Op& op, int thread);
   void linear(Op& op, int thread);
   void gate_up(Op& op, int thread);

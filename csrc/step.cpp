@@ -294,6 +294,17 @@ Executor::Rows Executor::rows_of(const Op& op) const {
   return {static_cast<int>(tail_rows_.size()), tail_rows_.data()};
 }
 
+// The heads of the first blocks that an item reads; where it has fewer, the last again.
+void Executor::first_blocks(const AttnItem& item, const KvLayer& layer, int window,
+                            const uint8_t** heads) const {
+  const int32_t* table = view_->block_tables + int64_t{item.sequence} * view_->max_blocks;
+  const int seen_from = window ? std::max(0, view_->positions[item.token] + 1 - window) : 0;
+  const int first = std::max(item.first_chunk * kKvChunk, seen_from / kKvTile * kKvTile);
+  const int last = (view_->seq_lens[item.sequence] - 1) / kKvBlock;
+  for (int b = 0; b < kBlocksAhead; ++b)
+    heads[b] = layer.head(table[std::min(first / kKvBlock + b, last)], item.kv_head);
+}
+
 void Executor::attention(Op& op, int thread) {
   const OpSpec& spec = op.spec;
   const std::vector<AttnItem>& items = items_of(op);
@@ -307,10 +318,13 @@ void Executor::attention(Op& op, int thread) {
   shape.softcap = spec.softcap;
   shape.kv_type = sizes_.kv_type;
   shape.q_stride = int64_t{spec.num_q_heads} * spec.head_dim;
+  const KvLayer& layer = layers_[spec.layer];
   op.split->each(thread, [&](int64_t unit) {
     const AttnItem& item = items[unit];
-    kernels_.attend(item, shape, layers_[spec.layer], value(spec.in), view_->positions,
-                    view_->block_tables + int64_t{item.sequence} * view_->max_blocks,
+    const uint8_t* following[kBlocksAhead];
+    first_blocks(items[std::min<size_t>(unit + 1, items.size() - 1)], layer, spec.window, following);
+    kernels_.attend(item, shape, layer, value(spec.in), view_->positions,
+                    view_->block_tables + int64_t{item.sequence} * view_->max_blocks, following,
                     value(spec.out), partials_.data(), scratch_[thread]);
     if (item.partial >= 0 &&
         left_[spec.layer * num_sets_ + item.set].fetch_sub(1, std::memory_order_acq_rel) == 1)

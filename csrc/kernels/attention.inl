@@ -196,7 +196,8 @@ static int64_t partial_floats(const AttnShape& shape) { return shape.head_dim + 
 template <class Kv>
 static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLayer& layer,
                         const float* q, const int32_t* positions, const int32_t* block_table,
-                        float* out, float* partials, const Scratch& scratch) {
+                        const uint8_t* const* following, float* out, float* partials,
+                        const Scratch& scratch) {
   const int dim = shape.head_dim, rows = item.num_tokens * shape.group;
   int32_t* words = reinterpret_cast<int32_t*>(scratch.attn);  // q, scaled
   float* total = scratch.attn + kAttnRows * dim;              // merged o
@@ -223,6 +224,8 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
     first = low[r] < first ? low[r] : first;
     from_all = low[r] > from_all ? low[r] : from_all;
   }
+  const int item_end = std::min(last, (item.first_chunk + item.num_chunks) * kKvChunk);
+  const int all_blocks = (item_end + kKvBlock - 1) / kKvBlock;
   for (int c = item.first_chunk; c < item.first_chunk + item.num_chunks; ++c) {
     for (int r = 0; r < kAttnRows; ++r) chunk.m[r] = -INFINITY, chunk.l[r] = 0.0f;
     std::memset(chunk.o, 0, sizeof(float) * rows * dim);
@@ -232,10 +235,10 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
       const int num_keys = end - tile < kKvTile ? end - tile : kKvTile;
       KvHead<Kv> blocks[kKvTile / kKvBlock];
       for (int b = 0; b * kKvBlock < num_keys; ++b) {
-        const int index = tile / kKvBlock + b, next = index + kKvTile / kKvBlock;
-        const int ahead = next * kKvBlock < end ? next : index;
-        blocks[b] = {layer.head(block_table[index], item.kv_head), dim,
-                     layer.head(block_table[ahead], item.kv_head)};
+        const int index = tile / kKvBlock + b, next = index + kBlocksAhead;
+        const uint8_t* ahead = next < all_blocks ? layer.head(block_table[next], item.kv_head)
+                                                 : following[next - all_blocks];
+        blocks[b] = {layer.head(block_table[index], item.kv_head), dim, ahead};
       }
       int tile_low[kAttnRows], tile_high[kAttnRows];
       for (int r = 0; r < rows; ++r) tile_low[r] = low[r] - tile, tile_high[r] = high[r] - tile;
@@ -264,11 +267,12 @@ static void attend_rows(const AttnItem& item, const AttnShape& shape, const KvLa
 }
 
 static void attend(const AttnItem& item, const AttnShape& shape, const KvLayer& layer,
-                   const float* q, const int32_t* positions, const int32_t* block_table, float* out,
-                   float* partials, const Scratch& scratch) {
+                   const float* q, const int32_t* positions, const int32_t* block_table,
+                   const uint8_t* const* following, float* out, float* partials,
+                   const Scratch& scratch) {
   with_kv(shape.kv_type, [&](auto type) {
-    attend_rows<decltype(type)>(item, shape, layer, q, positions, block_table, out, partials,
-                                scratch);
+    attend_rows<decltype(type)>(item, shape, layer, q, positions, block_table, following, out,
+                                partials, scratch);
   });
 }
 

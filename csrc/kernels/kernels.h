@@ -52,6 +52,8 @@ struct Scratch {
 
 constexpr int kAttnRows = 16;  // query rows (tokens x heads of a KV group) of a work item
 
+constexpr int kBlocksAhead = kKvTile / kKvBlock;  // KV blocks asked for before they are read
+
 // One piece of attention: the query rows of `num_tokens` tokens, `group` heads each, all of one KV
 // head, against the keys of some chunks.
 struct AttnItem {
@@ -168,8 +170,10 @@ struct Kernels {
                       bool is_value);
 
   // Attends for an item. `positions[token]`; result to out, or to partials when the item is split.
+  // `following`: the first kBlocksAhead heads of blocks that will be read after it.
   void (*attend)(const AttnItem& item, const AttnShape& shape, const KvLayer& layer, const float* q,
-                 const int32_t* positions, const int32_t* block_table, float* out, float* partials,
+                 const int32_t* positions, const int32_t* block_table,
+                 const uint8_t* const* following, float* out, float* partials,
                  const Scratch& scratch);
   void (*merge)(const AttnItem& item, const AttnShape& shape, float* partials, float* out);
 

@@ -49,7 +49,7 @@ template <class Kv>
 struct KvHead {
   uint8_t* base;
   int dim;
-  const uint8_t* ahead = nullptr;  // the head that is read four blocks later, or itself
+  const uint8_t* ahead = nullptr;  // what is read kBlocksAhead blocks later
 
   void prefetch(int64_t index) const { __builtin_prefetch(ahead + index * Kv::kBytes, 0, 2); }
 
