@@ -61,6 +61,7 @@ void Executor::add_op(const OpSpec& spec) {
                   static_cast<int>(vectors_[spec.inv_freq].size()) == spec.head_dim / 2,
               "qkv: inv_freq");
       op.rope = rope_of(spec.inv_freq);
+      op.unit_panels = spec.head_dim / kPanelRows;
       op.units = heads;
       break;
     case OpKind::Attention:

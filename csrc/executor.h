@@ -163,6 +163,7 @@ class Executor {
   Rows rows_of(const Op& op) const;
   const std::vector<AttnItem>& items_of(const Op& op) const;
   void run(int thread);
+  void ask_ahead(const Op& op, int thread) const;
   void lap(const Op& op, int thread, int64_t OpTime::* counter);
   void meet(const Op& op, int thread, int64_t OpTime::* counter);
   void embed(const Op& op, int thread);

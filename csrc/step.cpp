@@ -11,7 +11,8 @@ namespace {
 
 constexpr int kReplicate = 2;    // batches up to this size are packed by every thread for itself
 constexpr int kSplitTokens = 4;  // sequences with so few new tokens split their keys over threads
-constexpr int kScattered = 64;   // so few tokens may all lie in blocks that no cache holds
+constexpr int64_t kAskBytes = 4096;
+constexpr int kScattered = 64;  // so few tokens may all lie in blocks that no cache holds
 
 int64_t clock_ns() {
   return std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1);
@@ -58,7 +59,30 @@ void Executor::run(int thread) {
         add_norm(op, thread);
         break;
     }
+    if (&op != &ops_.back()) ask_ahead((&op)[1], thread);
     meet(op, thread, &OpTime::run_ns);
+  }
+}
+
+// Asks for what the thread will read first of an op: the barrier before it leaves time.
+void Executor::ask_ahead(const Op& op, int thread) const {
+  auto ask = [](const uint8_t* from, int64_t bytes) {
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(from + line, 0, 2);
+  };
+  const int64_t unit = op.split->first(thread);
+  if (op.spec.kind == OpKind::Attention) {
+    const std::vector<AttnItem>& items = items_of(op);
+    if (unit >= static_cast<int64_t>(items.size())) return;
+    const KvLayer& layer = layers_[op.spec.layer];
+    const uint8_t* heads[kBlocksAhead];
+    first_blocks(items[unit], layer, op.spec.window, heads);
+    for (const uint8_t* head : heads) ask(head, layer.head_bytes);
+    return;
+  }
+  int64_t panel = unit * op.unit_panels;
+  for (const Matrix* weights : op.weights) {
+    if (panel >= 0 && panel < weights->num_panels) ask(weights->panel(panel), kAskBytes);
+    if (op.spec.kind == OpKind::Qkv) panel -= weights->num_panels;
   }
 }
 
@@ -322,7 +346,8 @@ void Executor::attention(Op& op, int thread) {
   op.split->each(thread, [&](int64_t unit) {
     const AttnItem& item = items[unit];
     const uint8_t* following[kBlocksAhead];
-    first_blocks(items[std::min<size_t>(unit + 1, items.size() - 1)], layer, spec.window, following);
+    first_blocks(items[std::min<size_t>(unit + 1, items.size() - 1)], layer, spec.window,
+                 following);
     kernels_.attend(item, shape, layer, value(spec.in), view_->positions,
                     view_->block_tables + int64_t{item.sequence} * view_->max_blocks, following,
                     value(spec.out), partials_.data(), scratch_[thread]);

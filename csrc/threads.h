@@ -44,12 +44,15 @@ class Split {
   Split(int threads) : threads_(threads), cursors_(std::make_unique<Cursor[]>(threads)) {}
 
   void reset(int64_t units) {
+    units_ = units;
     for (int i = 0; i < threads_; ++i) {
       cursors_[i].end = units * (i + 1) / threads_;
       cursors_[i].next.store(units * i / threads_, std::memory_order_relaxed);
     }
     chunk_ = units / (threads_ * 8) + 1;
   }
+
+  int64_t first(int thread) const { return units_ * thread / threads_; }
 
   template <class Body>
   void each(int thread, Body&& body) {
@@ -69,7 +72,7 @@ class Split {
     int64_t end = 0;
   };
   int threads_;
-  int64_t chunk_ = 1;
+  int64_t units_ = 0, chunk_ = 1;
   std::unique_ptr<Cursor[]> cursors_;
 };
 
