@@ -6,8 +6,9 @@
         --draft qwen-coder-0.5b
 
 Each round runs every prompt with each arm, in changing order; seconds are decode only, from the
-first token to the last. The ratio of an arm is the median of its rounds' ratios to the plain arm of
-the same round. Tokens must be identical, or the run fails. One stream, greedy.
+first token (with --streams, of the last stream to have one) to the last. The ratio of an arm is the
+median of its rounds' ratios to the plain arm of the same round. Tokens must be identical, or the
+run fails.
 """
 
 import argparse
@@ -70,28 +71,35 @@ class Arm:
         self.engine = engine
         self._count = 0
 
-    def run(self, prompts: list[list[int]], num_output: int, **fields: Any):
-        """Seconds from first to last token, summed over the prompts; and all tokens."""
+    def run(self, prompts: list[list[int]], options, **fields: Any):
+        """Seconds of decoding, summed over batches of as many prompts as streams; all tokens."""
         total_s, outputs = 0.0, []
-        sampling = SamplingParams(temperature=0.0, max_tokens=num_output, **fields)
-        for prompt in prompts:
-            self._count += 1
-            self.engine.submit(
-                Submit(request_id=str(self._count), generation=0, token_ids=prompt,
-                       sampling=sampling)
-            )  # fmt: skip
-            tokens: list[int] = []
-            started_s = 0.0
-            while self.engine.has_work:
-                deltas = self.engine.step()
-                for delta in deltas:
-                    assert delta.error is None, delta.error
-                    tokens += delta.token_ids
-                if not started_s and tokens:
-                    started_s = time.perf_counter()
-            total_s += time.perf_counter() - started_s
-            outputs.append(tokens)
+        for first in range(0, len(prompts), options.streams):
+            seconds, tokens = self._batch(prompts[first : first + options.streams], options, fields)
+            total_s += seconds
+            outputs += tokens
         return total_s, outputs
+
+    def _batch(self, prompts: list[list[int]], options, fields: dict[str, Any]):
+        ids = []
+        for seed, prompt in enumerate(prompts):
+            self._count += 1
+            ids.append(str(self._count))
+            sampling = SamplingParams(
+                temperature=options.temperature, seed=seed, max_tokens=options.tokens, **fields
+            )
+            self.engine.submit(
+                Submit(request_id=ids[-1], generation=0, token_ids=prompt, sampling=sampling)
+            )
+        tokens: dict[str, list[int]] = {name: [] for name in ids}
+        started_s = 0.0
+        while self.engine.has_work:
+            for delta in self.engine.step():
+                assert delta.error is None, delta.error
+                tokens[delta.request_id] += delta.token_ids
+            if not started_s and all(tokens.values()):
+                started_s = time.perf_counter()
+        return time.perf_counter() - started_s, list(tokens.values())
 
 
 def measure(arms: list[Arm], prompts: list[list[int]], options, **fields) -> dict[str, Any]:
@@ -100,7 +108,7 @@ def measure(arms: list[Arm], prompts: list[list[int]], options, **fields) -> dic
     wanted = None
     for number in range(options.rounds + 1):
         for arm in arms if number % 2 else reversed(arms):
-            total_s, outputs = arm.run(prompts, options.tokens, **fields)
+            total_s, outputs = arm.run(prompts, options, **fields)
             wanted = wanted or outputs
             assert outputs == wanted, f"{arm.name}: tokens differ"
             if number:
@@ -132,6 +140,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="HumanEval.jsonl; else our own code prompts")
     parser.add_argument("--prompts", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=300)
+    parser.add_argument("--streams", type=int, default=1, help="at once; prompts come again")
+    parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--out", type=Path)
@@ -163,6 +173,7 @@ def main() -> None:
     else:
         asks = list(PLAIN[: options.prompts])
     prompts = [tokenizer.encode_chat([{"role": "user", "content": ask}]) for ask in asks]
+    prompts = [prompts[i % len(prompts)] for i in range(max(len(prompts), options.streams))]
     result = {
         "task": options.task,
         "model": options.model,
@@ -171,6 +182,8 @@ def main() -> None:
         "threads": executor.num_threads,
         "prompt_tokens": [len(prompt) for prompt in prompts],
         "max_tokens": options.tokens,
+        "streams": options.streams,
+        "temperature": options.temperature,
         **measure(arms, prompts, options, ignore_eos=options.task == "plain"),
     }
     text = json.dumps(result, indent=1)

@@ -1,5 +1,7 @@
 """Drafts, right and wrong, of any length: every output is that of plain decoding."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +13,9 @@ from firefront.core.sampling import SamplingParams
 from firefront.core.step import SamplerRows, StepInputs, StepResult
 from firefront.engine.config import EngineConfig
 from firefront.engine.drafts.speculator import Speculator
+from firefront.engine.drafts.texts import Texts
 from firefront.engine.engine import Engine
+from firefront.engine.scheduler import Chunk, StepPlan
 from firefront.engine.sequence import Sequence
 from tests.engine.drafting import ScriptedDrafts
 from tests.engine.fake_executor import FakeExecutor, choose, expected, link
@@ -230,3 +234,25 @@ def test_the_sampling_distribution_is_the_targets() -> None:
 
 def test_speculation_off_never_drafts() -> None:
     assert Speculator(0).propose([object()] * 3, 100) == [[], [], []]
+
+
+def test_drafts_that_lost_time_must_promise_more() -> None:
+    """A text that was right of late drafts all the same."""
+    speculator = Speculator(1)
+    texts = Texts([1, 2, 3, 4, 5, 6, 9, 1, 2, 3, 4, 5, 6], [])
+    sequence = SimpleNamespace(
+        may_draft=True, drafting_texts=lambda: texts, is_steered=False, first_token_s=0.0,
+        max_tokens=1000, num_output=1, sampling=LONG,
+    )  # fmt: skip
+    speculator.observe(StepPlan(decodes=[sequence]), 1.0)
+    chunk = Chunk(sequence, 0, 2, 1)
+    for _ in range(3):
+        assert speculator.propose([sequence], 100) == [[9]]
+        assert speculator.is_hopeful
+        speculator.observe(StepPlan(chunks=[chunk]), 1.25)  # as dear as was thought, and wrong
+    assert speculator.propose([sequence], 100) == [[]]
+    assert not speculator.is_hopeful
+    for token in (9, 1, 2, 3, 4, 5, 6):
+        texts.push(token)
+    assert speculator.propose([sequence], 100) == [[9]]
+    assert speculator.is_hopeful

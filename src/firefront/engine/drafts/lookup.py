@@ -77,6 +77,11 @@ class Lookup:
         """True when the next tokens may well show where the output goes on."""
         return self._hope > 0 or self._trust >= FRESH - 1
 
+    @property
+    def is_proven(self) -> bool:
+        """True when the text foretold the output not long ago."""
+        return self._hope > 0
+
     def chances(self, count: int) -> list[float]:
         """Probabilities that the first 1, 2, ... `count` drafts are all right."""
         if self._cursor < 0:

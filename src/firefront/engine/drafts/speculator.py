@@ -16,6 +16,10 @@ from firefront.engine.sequence import Sequence
 
 MIN_CHANCE = 0.05  # drafts less likely than this are not weighed
 MIN_GAIN = 1.03  # what drafts must promise: below that, guesses of cost and chance decide
+CAUTIOUS_GAIN = 1.3  # and when they have lost time of late
+LOSS = 0.5  # time that drafts may lose before that, in plain steps
+MEMORY = 0.99  # share of gains and losses that is remembered a step later: 0.5 % at most is lost
+CALL_S = 2e-4  # what it costs to come back after one plain step, to look for drafts
 WANTED = 0.6  # a first draft so likely should pay; if it seems not to, the cost is doubted
 PLAIN_EVERY = 64  # one step in so many goes without drafts, to keep knowing what that costs
 MAX_SEQS = 64  # with more sequences a step is bound by computation: drafts cannot pay
@@ -32,6 +36,9 @@ class Speculator:
         self._model = model
         self._cost = StepCost()
         self._num_since_plain = 0
+        self._balance_s = 0.0  # what drafts copied from texts have gained of late
+        self._are_copied = False  # the running step's drafts
+        self._num_right = 0  # of them
         self.is_hopeful = False  # good drafts may come after any token: look after each
         self.num_drafted = 0
         self.num_accepted = 0
@@ -44,15 +51,19 @@ class Speculator:
     def propose(self, decodes: list[Sequence], budget: int) -> list[list[int]]:
         """Drafts for each decoding sequence, `budget` at most in all; often none."""
         none: list[list[int]] = [[] for _ in decodes]
-        self.is_hopeful = False
+        self.is_hopeful = self._are_copied = False
         if self._model is not None:
             self._model.spent_s = 0.0
         if not self._max_draft or len(decodes) > MAX_SEQS:
             return none
         texts = [self._texts(sequence) for sequence in decodes]
-        self.is_hopeful = any(text is not None and text.is_hopeful for text in texts)
         budget = min(budget, MAX_DRAFTS)
         curve = self._cost.curve(len(decodes))
+        is_cautious = curve is not None and self._balance_s < -LOSS * curve.seconds(0)
+        self.is_hopeful = any(
+            text is not None and (text.is_proven if is_cautious else text.is_hopeful)
+            for text in texts
+        )
         if curve is None or budget <= 0 or self._num_since_plain >= PLAIN_EVERY:
             return none
         lookups = [None if text is None else text.best for text in texts]
@@ -62,7 +73,9 @@ class Speculator:
                 limit = min(budget, self._most_for(sequence))
                 offers += [(c, idx) for c in lookup.chances(limit) if c >= MIN_CHANCE]
         offers.sort(reverse=True)
-        count, rate = worthwhile(curve, len(decodes), [chance for chance, _ in offers[:budget]])
+        min_gain = CAUTIOUS_GAIN if is_cautious else MIN_GAIN
+        chances = [chance for chance, _ in offers[:budget]]
+        count, rate = worthwhile(curve, len(decodes), chances, min_gain)
         if self._model is not None:
             drafts = self._drafts_of_model(self._model, decodes, budget, curve, rate)
             if drafts is not None:
@@ -73,6 +86,7 @@ class Speculator:
             curve.relax()
         if not count:
             return none
+        self._are_copied, self._num_right = True, 0
         counts = [0] * len(decodes)
         for _, idx in offers[:count]:
             counts[idx] += 1
@@ -89,6 +103,7 @@ class Speculator:
             num_accepted += 1
         self.num_drafted += chunk.num_drafts
         self.num_accepted += num_accepted
+        self._num_right += num_accepted
         if self._model is not None:
             self._model.judge(chunk.sequence, chunk.num_drafts, num_accepted)
         return num_accepted
@@ -97,8 +112,18 @@ class Speculator:
         """A step took `step_s`. What prefills cost is not learnt here."""
         drafts = [chunk.num_drafts for chunk in plan.chunks]
         if self._max_draft and all(drafts):
+            self._settle(len(plan.decodes) + len(drafts), step_s)
             self._cost.observe(len(plan.decodes) + len(drafts), sum(drafts), step_s)
             self._num_since_plain = self._num_since_plain + 1 if drafts else 0
+
+    def _settle(self, num_seqs: int, step_s: float) -> None:
+        """Remember what looking at texts has gained or lost in a step of `num_seqs` sequences."""
+        self._balance_s *= MEMORY
+        if self._are_copied and (curve := self._cost.curve(num_seqs)) is not None:
+            plain_s = curve.seconds(0)
+            self._balance_s += self._num_right * plain_s / num_seqs - (step_s - plain_s)
+        elif self.is_hopeful:
+            self._balance_s -= CALL_S
 
     def _drafts_of_model(
         self, model: DraftModel, decodes: list[Sequence], budget: int, curve: Curve, rate: float

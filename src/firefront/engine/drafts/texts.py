@@ -41,6 +41,10 @@ class Texts:
         return any(lookup.is_hopeful for lookup in self._lookups)
 
     @property
+    def is_proven(self) -> bool:
+        return any(lookup.is_proven for lookup in self._lookups)
+
+    @property
     def best(self) -> Lookup:
         """The lookup whose next token is likeliest, the prediction if they are equal."""
         if self._prediction is None:
