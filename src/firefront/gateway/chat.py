@@ -2,18 +2,24 @@
 
 import time
 import uuid
+from collections.abc import AsyncIterator
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.core.messages import Delta
+from firefront.gateway import shapes
+from firefront.gateway.chat_body import ChatRequest, chat_task
 from firefront.gateway.endpoint import Exchange
+from firefront.gateway.fields import StreamOptions
+from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.logprob_shapes import chat_entry
 from firefront.gateway.openapi import accepts
-from firefront.gateway.schemas import ChatRequest
-from firefront.gateway.shapes import Choice, Json
+from firefront.gateway.perf import perf_metrics
+from firefront.gateway.shapes import Call, Choice, Json
 from firefront.gateway.state import ServedModel
+from firefront.text.answer import CallArguments, CallOpened, Content, Reasoning
 
 router = APIRouter(tags=["generate"])
 
@@ -21,48 +27,120 @@ router = APIRouter(tags=["generate"])
 class ChatShape:
     """The words of chat completions."""
 
-    def __init__(self, model: ServedModel, *, with_logprobs: bool) -> None:
+    def __init__(self, model: ServedModel, generation: Generation, request: ChatRequest) -> None:
         self._model = model
-        self._with_logprobs = with_logprobs
-        self._id = f"chatcmpl-{uuid.uuid4().hex}"
-        self._created = int(time.time())
+        self._generation = generation
+        self._with_logprobs = generation.prompts[0].sampling.logprobs is not None
+        self._with_ids = bool(request.return_token_ids)
+        self._with_perf = bool(request.perf_metrics_in_response)
+        self._is_legacy = bool(request.functions)
+        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self.created = int(time.time())
 
     def envelope(self, *, chunk: bool) -> Json:
         return {
-            "id": self._id,
+            "id": self.id,
             "object": "chat.completion.chunk" if chunk else "chat.completion",
-            "created": self._created,
+            "created": self.created,
             "model": self._model.name,
             "system_fingerprint": self._model.fingerprint,
         }
 
-    def whole(self, choice: Choice) -> Json:
+    def answer(self, choices: list[Choice]) -> Json:
+        """The whole answer."""
+        answer = {
+            **self.envelope(chunk=False),
+            "choices": [self._whole(choice) for choice in choices],
+            "usage": self._generation.usage(),
+        }
+        if self._with_ids:
+            answer["prompt_token_ids"] = self._generation.prompts[0].token_ids
+        if self._with_perf:
+            answer["perf_metrics"] = perf_metrics(self._generation)
+        return answer
+
+    def _whole(self, choice: Choice) -> Json:
+        text, thought = "".join(choice.texts), "".join(choice.reasoning)
+        message: Json = {
+            "role": "assistant",
+            "content": None if choice.calls and not text else text,
+            "refusal": None,
+        }
+        if thought:
+            message["reasoning_content"] = message["reasoning"] = thought
+        if choice.calls:
+            message |= self._whole_calls(choice.calls)
         content = [chat_entry(position) for position in choice.logprobs]
-        return {
+        whole: Json = {
             "index": choice.index,
-            "message": {"role": "assistant", "content": "".join(choice.texts), "refusal": None},
+            "message": message,
             "logprobs": {"content": content, "refusal": None} if self._with_logprobs else None,
-            "finish_reason": choice.finish,
+            "finish_reason": self._finish(choice.finish),
             "stop_reason": choice.stop_reason,
         }
+        if self._with_ids:
+            whole["token_ids"] = choice.token_ids
+        return whole
+
+    def _whole_calls(self, calls: list[Call]) -> Json:
+        functions = [{"name": c.name, "arguments": "".join(c.arguments)} for c in calls]
+        if self._is_legacy:
+            return {"function_call": functions[0]}
+        return {
+            "tool_calls": [
+                {"id": call.id, "type": "function", "function": function}
+                for call, function in zip(calls, functions, strict=True)
+            ]
+        }
+
+    def _finish(self, finish: str | None) -> str | None:
+        return "function_call" if finish == "tool_calls" and self._is_legacy else finish
 
     def opening(self, index: int) -> Json | None:
         return self._part(index, {"role": "assistant", "content": ""})
 
-    def growth(self, index: int, delta: Delta) -> Json | None:
-        if not delta.text and not delta.logprobs:
-            return None
-        part = self._part(index, {"content": delta.text})
-        if self._with_logprobs and delta.logprobs:
+    def growth(self, growth: Growth) -> list[Json]:
+        index, delta = growth.index, growth.delta
+        parts = [self._part(index, words) for words in self._words(growth)]
+        if not parts and (delta.logprobs or (self._with_ids and delta.token_ids)):
+            parts.append(self._part(index, {"content": ""}))
+        if parts and self._with_logprobs and delta.logprobs:
             content = [chat_entry(position) for position in delta.logprobs]
-            part["logprobs"] = {"content": content, "refusal": None}
-        return part
+            parts[0]["logprobs"] = {"content": content, "refusal": None}
+        if parts and self._with_ids:
+            parts[0]["token_ids"] = delta.token_ids
+        if growth.finish is not None:
+            part = self._part(index, {})
+            part["finish_reason"] = self._finish(growth.finish)
+            part["stop_reason"] = delta.stop_reason
+            parts.append(part)
+        return parts
 
-    def closing(self, index: int, delta: Delta) -> Json | None:
-        part = self._part(index, {})
-        part["finish_reason"] = delta.finish
-        part["stop_reason"] = delta.stop_reason
-        return part
+    def last_fields(self) -> Json:
+        """What the chunk that ends a choice says beside its choice."""
+        return {"perf_metrics": perf_metrics(self._generation)} if self._with_perf else {}
+
+    def _words(self, growth: Growth) -> list[Json]:
+        """The deltas' content, one for each event."""
+        words: list[Json] = []
+        for event in growth.events:
+            match event:
+                case Content():
+                    words.append({"content": event.text})
+                case Reasoning():
+                    words.append({"reasoning_content": event.text, "reasoning": event.text})
+                case CallOpened() if self._is_legacy:
+                    words.append({"function_call": {"name": event.name, "arguments": ""}})
+                case CallOpened():
+                    function = {"name": event.name, "arguments": ""}
+                    call = {"index": event.index, "id": event.id, "type": "function"}
+                    words.append({"tool_calls": [{**call, "function": function}]})
+                case CallArguments() if self._is_legacy:
+                    words.append({"function_call": {"arguments": event.text}})
+                case CallArguments():
+                    call = {"index": event.index, "function": {"arguments": event.text}}
+                    words.append({"tool_calls": [call]})
+        return words
 
     def _part(self, index: int, delta: Json) -> Json:
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": None}
@@ -77,8 +155,28 @@ async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions. With `stream` the answer is server-sent events."""
     exchange = Exchange(request)
     parsed = await exchange.parse(ChatRequest)
+    service, task = parsed.service(), chat_task(parsed)
     model = exchange.gateway.served(parsed.model)
-    prompt = await model.renderer.chat(parsed, model.max_len)
-    generation = exchange.generation(model, [prompt], parsed)
-    shape = ChatShape(model, with_logprobs=prompt.sampling.logprobs is not None)
-    return await exchange.answer(generation, shape, parsed)
+    prompt = await model.renderer.chat(task, model.max_len)
+    generation = exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
+    shape = ChatShape(model, generation, parsed)
+    if not parsed.stream:
+
+        async def answer() -> dict[str, Any]:
+            return shape.answer(await shapes.collect(generation))
+
+        return await exchange.whole(generation, answer)
+    return exchange.streamed(generation, _events(generation, shape, parsed))
+
+
+async def _events(
+    generation: Generation, shape: ChatShape, parsed: ChatRequest
+) -> AsyncIterator[bytes]:
+    options = parsed.stream_options or StreamOptions()
+    async for events in shapes.stream(
+        generation,
+        shape,
+        include_usage=options.include_usage,
+        continuous_usage=options.continuous_usage_stats,
+    ):
+        yield events

@@ -1,23 +1,29 @@
 """What every generating endpoint does around its own words: admit, parse, run, answer.
 
-Owns the headers that say what was ignored and the choice between a stream and a whole answer.
+Owns the headers that say what was ignored and how long it took, and the choice between a stream and a
+whole answer.
 """
 
 import urllib.parse
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, TypeVar
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.core.errors import RequestError
-from firefront.gateway import schemas, shapes
+from firefront.core.errors import FirefrontError, RequestError
+from firefront.gateway import schemas
 from firefront.gateway.generate import Generation, unless_gone
+from firefront.gateway.json_out import dumps
+from firefront.gateway.perf import perf_headers
 from firefront.gateway.render import Prompt
 from firefront.gateway.state import Gateway, ServedModel
-from firefront.gateway.streaming import EventStream
+from firefront.gateway.streaming import EventStream, error_frame
+from firefront.gateway.task import Service
 
 MAX_IGNORED_NAMED = 20
-_Request = TypeVar("_Request", bound=schemas.GenerationRequest)
+_Request = TypeVar("_Request", bound=msgspec.Struct)
 
 
 class Exchange:
@@ -28,7 +34,6 @@ class Exchange:
         self.started_s = self.gateway.clock.now()
         self.request = request
         self.headers: dict[str, str] = {}
-        self.body: Any = None
 
     async def parse(self, kind: type[_Request]) -> _Request:
         """Admit and read the request; what was ignored goes into the headers."""
@@ -48,39 +53,51 @@ class Exchange:
         return parsed
 
     def generation(
-        self, model: ServedModel, prompts: list[Prompt], parsed: schemas.GenerationRequest
+        self, model: ServedModel, prompts: list[Prompt], service: Service, *, streamed: bool
     ) -> Generation:
-        return Generation(
+        """The request's run on `model`, begun."""
+        self.gateway.admit()  # a drain may have begun while the prompt was rendered
+        generation = Generation(
             self.gateway,
             model,
             prompts,
             started_s=self.started_s,
-            streamed=bool(parsed.stream),
+            streamed=streamed,
+            service=service,
         )
-
-    async def answer(
-        self, generation: Generation, shape: shapes.Shape, parsed: schemas.GenerationRequest
-    ) -> Response:
-        """Run it and answer in the form asked for."""
-        self.gateway.admit()  # a drain may have begun while the prompt was rendered
         generation.start()
-        if not parsed.stream:
-            try:
-                content = await unless_gone(self.request, shapes.collect(generation, shape))
-            finally:
-                generation.close()
-            return Response(content, headers=self.headers, media_type="application/json")
-        options = parsed.stream_options or schemas.StreamOptions()
-        events = shapes.stream(
-            generation,
-            shape,
-            include_usage=options.include_usage,
-            continuous_usage=options.continuous_usage_stats,
-        )
+        return generation
+
+    async def whole(
+        self, generation: Generation, answer: Callable[[], Awaitable[dict[str, Any]]]
+    ) -> Response:
+        """Run to the end; what `answer` makes of it, as JSON. A client that leaves ends it."""
+
+        async def run() -> dict[str, Any]:
+            return await answer()
+
+        try:
+            content = dumps(await unless_gone(self.request, run()))
+        finally:
+            generation.close()
+        headers = {**self.headers, **perf_headers(generation)}
+        return Response(content, headers=headers, media_type="application/json")
+
+    def streamed(
+        self,
+        generation: Generation,
+        events: AsyncIterator[bytes],
+        *,
+        on_error: Callable[[FirefrontError], bytes] = error_frame,
+        keep_alive: bytes = b": keep-alive\n\n",
+    ) -> Response:
+        """The events as they come; `on_error` words an error in their midst."""
         return EventStream(
             events,
             close=generation.close,
             keep_alive_s=self.gateway.settings.keep_alive_s,
             stall_limit_s=self.gateway.settings.stall_limit_s,
             headers=self.headers,
+            error_frame=on_error,
+            keep_alive=keep_alive,
         )

@@ -5,21 +5,35 @@ it is called on every way out, so a client that leaves frees its blocks.
 """
 
 import asyncio
+import hashlib
 import uuid
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
 
 from firefront.core.errors import FirefrontError, RequestError
-from firefront.core.messages import Delta, Submit, Usage
+from firefront.core.messages import Delta, Submit, Timings, Usage
 from firefront.core.sampling import MAX_SEED
-from firefront.fleet.mailbox import Item, Mailbox, Restarted
+from firefront.fleet.mailbox import Mailbox, Restarted
 from firefront.gateway.render import Prompt
 from firefront.gateway.state import Gateway, ServedModel
+from firefront.gateway.task import Service
+from firefront.text.answer import AnswerReader, CallOpened, Event, Reasoning
 
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What a delta adds to one choice, understood. `finish`: stop, length or tool_calls."""
+
+    index: int
+    events: list[Event]
+    delta: Delta
+    finish: str | None
 
 
 class Generation:
@@ -33,6 +47,7 @@ class Generation:
         *,
         started_s: float,
         streamed: bool,
+        service: Service = Service(),
     ) -> None:
         self.model = model
         self.prompts = prompts
@@ -50,6 +65,12 @@ class Generation:
         self._last_s: list[float | None] = [None] * self.num_sequences
         self._num_output = [0] * self.num_sequences
         self._usage: list[Usage | None] = [None] * self.num_sequences
+        self._num_reasoning = [0] * self.num_sequences
+        self._readers: list[AnswerReader] = []
+        self._has_called: list[bool] = []
+        self._service = service
+        self.timings: list[Timings | None] = [None] * self.num_sequences
+        self.first_token_s: float | None = None  # since the request came in
 
     def start(self) -> None:
         """Hand every sequence to the replica; all or none."""
@@ -78,18 +99,43 @@ class Generation:
     def fail(self, error: FirefrontError) -> None:
         self.mailbox.fail(error)
 
-    async def items(self) -> AsyncIterator[list[Item]]:
-        """Deltas as they come, until every sequence has ended; raises what ended the request."""
+    async def growths(self) -> AsyncIterator[list[Growth | int]]:
+        """What arrives, until every sequence has ended; raises what ended the request.
+
+        A plain index says that this choice begins anew: forget what it had said.
+        """
+        indices = range(self.num_sequences)
+        self._readers = [self.prompt_of(index).reader() for index in indices]
+        self._has_called = [False] * self.num_sequences
         num_ended = 0
         while num_ended < self.num_sequences:
-            items = await self.mailbox.take()
-            for index, item in items:
+            grown: list[Growth | int] = []
+            for index, item in await self.mailbox.take():
                 if isinstance(item, Restarted):
                     self._num_output[index], self._last_s[index] = 0, None
+                    self._num_reasoning[index], self._has_called[index] = 0, False
+                    self._readers[index] = self.prompt_of(index).reader()
+                    grown.append(index)
                 else:
                     self._observe(index, item)
                     num_ended += item.finish is not None
-            yield items
+                    grown.append(self._read(index, item))
+            yield grown
+
+    def _read(self, index: int, delta: Delta) -> Growth:
+        reader = self._readers[index]
+        events = reader.push(delta.text) if delta.text else []
+        if delta.finish is not None:
+            events += reader.finish()
+        for event in events:
+            if isinstance(event, CallOpened):
+                self._has_called[index] = True
+        if delta.token_ids and events and isinstance(events[0], Reasoning):
+            self._num_reasoning[index] += len(delta.token_ids)
+        finish = delta.finish
+        if finish == "stop" and self._has_called[index]:
+            finish = "tool_calls"
+        return Growth(index, events, delta, finish)
 
     def prompt_of(self, index: int) -> Prompt:
         return self.prompts[index // self.n]
@@ -105,13 +151,19 @@ class Generation:
             "total_tokens": num_prompt + num_output,
             "prompt_tokens_details": {"cached_tokens": sum(u.num_cached for u in first if u)},
         }
-        if num_predicted := self.n * len(self.prompts[0].prediction):
-            accepted = sum(u.num_foretold for u in self._usage if u)
-            usage["completion_tokens_details"] = {
-                "accepted_prediction_tokens": accepted,
-                "rejected_prediction_tokens": max(0, num_predicted - accepted),
-            }
+        num_predicted = self.n * len(self.prompts[0].prediction)
+        accepted = sum(u.num_foretold for u in self._usage if u)
+        usage["completion_tokens_details"] = {
+            "reasoning_tokens": sum(self._num_reasoning),
+            "accepted_prediction_tokens": accepted,
+            "rejected_prediction_tokens": max(0, num_predicted - accepted),
+        }
         return usage
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since the request came in."""
+        return self._gateway.clock.now() - self._started_s
 
     def _observe(self, index: int, delta: Delta) -> None:
         now_s, telemetry = self._gateway.clock.now(), self._gateway.telemetry
@@ -120,12 +172,16 @@ class Generation:
         if num_tokens:
             if last_s is None:
                 telemetry.first_token(name, now_s - self._started_s)
+                if self.first_token_s is None:
+                    self.first_token_s = now_s - self._started_s
             telemetry.tokens(name, num_tokens, None if last_s is None else now_s - last_s)
             self._last_s[index] = now_s
             self._num_output[index] += num_tokens
         if delta.usage is not None:
             self._usage[index] = delta.usage
             self._num_output[index] = delta.usage.num_output
+        if delta.timings is not None:
+            self.timings[index] = delta.timings
         if delta.finish is not None:
             telemetry.finished(name, delta, now_s - self._started_s)
 
@@ -141,10 +197,18 @@ class Generation:
             token_ids=prompt.token_ids,
             sampling=msgspec.structs.replace(prompt.sampling, n=1, seed=seed),
             prediction=prompt.prediction,
+            grammar=prompt.grammar,
+            priority=self._service.priority,
+            account_salt=_salt(self._service),
         )
 
     def _sequence_id(self, index: int) -> str:
         return f"{self._id}-{index}"
+
+
+def _salt(service: Service) -> bytes:
+    """What keeps the cached prefixes of one account, and of one of its salts, apart."""
+    return hashlib.sha256(f"{service.account_id}\0{service.cache_salt}".encode()).digest()[:16]
 
 
 async def disconnected(request: Request) -> None:

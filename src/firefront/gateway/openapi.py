@@ -9,7 +9,8 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from firefront.gateway.schemas import ChatRequest, CompletionRequest
+from firefront.gateway.chat_body import ChatRequest
+from firefront.gateway.completion_body import CompletionRequest
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {

@@ -1,30 +1,31 @@
-"""From an API request to token ids and sampling parameters.
+"""From an API request to token ids, sampling parameters, a grammar and a reader of the answer.
 
-Owns the caps on what one request may ask for, and the threads that tokenize. Knows nothing of
-replicas or HTTP. Invariant: what leaves here fits the model's context or was refused with both
-numbers; nothing is cut off.
+Owns the threads that tokenize. Knows nothing of replicas or HTTP. Invariant: what leaves here fits the
+model's context or was refused with both numbers; nothing is cut off unless the request said so.
 """
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import jinja2
 import msgspec
 
 from firefront.core.errors import ContextLengthError, RequestError
-from firefront.core.sampling import MAX_LOGPROBS, SamplingParams
-from firefront.gateway.schemas import ChatRequest, CompletionRequest, GenerationRequest, Message
+from firefront.core.sampling import SamplingParams
+from firefront.gateway.completion_body import CompletionRequest, prompts_of
+from firefront.gateway.constraints import constraint_of
+from firefront.gateway.fields import sampling_of
+from firefront.gateway.task import ChatTask
+from firefront.text.answer import AnswerReader, PlainReader
+from firefront.text.answer_format import AnswerFormat
+from firefront.text.grammar import answer_grammar
 
-MAX_PROMPTS = 256
-MAX_STOP_TOKEN_IDS = 64
 LARGE_PROMPT_BYTES = 64 << 10
 COMPLETION_MAX_TOKENS = 16
-
-_TOKEN_ID = re.compile("[0-9]{1,9}")
+_TAIL_TOKENS = 16  # of a prompt, to see whether it opens a thought
 _T = TypeVar("_T")
 
 
@@ -33,10 +34,18 @@ class TextPort(Protocol):
 
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def answer_format(self) -> AnswerFormat: ...
     def encode(self, text: str, add_special: bool = True) -> list[int]: ...
     def encode_chat(
-        self, messages: list[dict[str, Any]], tools: Any = None, **kwargs: Any
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Any = None,
+        add_generation_prompt: bool = True,
+        continues_last: bool = False,
+        **kwargs: Any,
     ) -> list[int]: ...
+    def encode_infill(self, prefix: str, suffix: str) -> list[int]: ...
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
     def token_bytes(self, token_id: int, /) -> bytes: ...
 
@@ -49,6 +58,8 @@ class Prompt:
     text: str | None
     sampling: SamplingParams
     prediction: list[int] = field(default_factory=list)
+    grammar: str | None = None
+    reader: Callable[[], AnswerReader] = PlainReader
 
 
 class Renderer:
@@ -64,79 +75,156 @@ class Renderer:
         self._small = ThreadPoolExecutor(2, "tokenize")
         self._large = ThreadPoolExecutor(1, "tokenize-large")
 
-    async def chat(self, request: ChatRequest, max_len: int) -> Prompt:
-        if not request.messages:
-            raise RequestError("messages: must hold at least one message", param="messages")
-        messages = [_plain_message(m, i) for i, m in enumerate(request.messages)]
-        num_bytes = sum(map(_num_chars, request.messages))
-        self._gate(num_bytes, max_len, "messages")
-        kwargs = request.chat_template_kwargs or {}
-        if reserved := kwargs.keys() & {"messages", "tools", "add_generation_prompt"}:
-            name = f"chat_template_kwargs.{min(reserved)}"
-            raise RequestError(f"{name}: cannot be set", param=name)
+    async def chat(self, task: ChatTask, max_len: int) -> Prompt:
+        """The prompt of a conversation."""
+        self._check_tokens(task.sampling)
+        token_ids = await self.chat_tokens(task, max_len)
+        sampling = _fitted(len(token_ids), task, max_len)
+        answers = self.tokenizer.answer_format
+        with_tools = bool(task.tools) and task.tool_choice.mode != "none"
+        tail = self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
+        in_thought = task.add_generation_prompt and answers.opens_thought(tail)
+        if answers.shows_special(with_tools=with_tools):
+            sampling = msgspec.structs.replace(sampling, skip_special_tokens=False)
+        return Prompt(
+            token_ids,
+            None,
+            sampling,
+            prediction=await self._predicted(task, max_len),
+            grammar=answer_grammar(
+                answers,
+                constraint=task.constraint,
+                tools=task.tools,
+                choice=task.tool_choice,
+                parallel=task.parallel_tool_calls,
+                thinking=task.thinking,
+                in_thought=in_thought,
+            ),
+            reader=lambda: answers.reader(with_tools=with_tools, in_thought=in_thought),
+        )
+
+    async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
+        """The conversation's tokens; the oldest turns are dropped where the task allows it."""
+        token_ids = await self._encode_chat(task, task.messages, max_len)
+        limit = task.max_prompt_tokens or max_len
+        if task.overflow == "truncate":
+            limit = min(limit, max_len - 1)
+        if len(token_ids) <= limit:
+            return token_ids
+        if task.overflow == "error" and task.max_prompt_tokens is None:
+            return token_ids  # refused, with the numbers, by who fits it
+        pinned = [m for m in task.messages if m["role"] == "system"]
+        starts = [i for i, m in enumerate(task.messages) if m["role"] == "user"]
+        for start in starts[1:]:
+            kept = pinned + [m for m in task.messages[start:] if m["role"] != "system"]
+            token_ids = await self._encode_chat(task, kept, max_len)
+            if len(token_ids) <= limit:
+                return token_ids
+        where = task.names.messages
+        raise ContextLengthError(
+            f"{where}: the last turn alone has {len(token_ids)} tokens, at most {limit} fit",
+            param=where,
+        )
+
+    async def _encode_chat(
+        self, task: ChatTask, messages: list[dict[str, Any]], max_len: int
+    ) -> list[int]:
+        where = task.names.messages
+        num_bytes = sum(map(_num_chars, messages))
+        if task.overflow == "error" and task.max_prompt_tokens is None:
+            self._gate(num_bytes, max_len, where)
+        answers = self.tokenizer.answer_format
+        used = task.tools if task.tool_choice.mode != "none" else ()
+        prepared, tools = answers.prepare(messages, used, task.tool_choice)
+        kwargs = {**answers.template_kwargs(task.thinking), **task.template_kwargs}
         try:
-            token_ids = await self._run(
-                num_bytes, lambda: self.tokenizer.encode_chat(messages, **kwargs)
+            return await self._run(
+                num_bytes,
+                lambda: self.tokenizer.encode_chat(
+                    prepared,
+                    tools,
+                    add_generation_prompt=task.add_generation_prompt,
+                    continues_last=task.continues_last,
+                    **kwargs,
+                ),
             )
         except (jinja2.TemplateError, TypeError) as error:
             raise RequestError(
-                f"messages: the model's chat template refuses them: {error}", param="messages"
+                f"{where}: the model's chat template refuses them: {error}", param=where
             ) from None
-        limits = {request.max_tokens, request.max_completion_tokens} - {None}
-        if len(limits) > 1:
-            raise RequestError(
-                "max_tokens and max_completion_tokens differ; send one", param="max_tokens"
-            )
-        wanted = limits.pop() if limits else None
-        sampling = sampling_of(request, logprobs=_chat_logprobs(request), prompt_logprobs=None)
-        self._check_tokens(sampling)
-        prompt = fit(token_ids, None, sampling, wanted, None, max_len, "messages")
-        if request.prediction is None:
-            return prompt
-        prediction = _text(request.prediction.content, "prediction.content")
-        return replace(prompt, prediction=await self._predicted(prediction, max_len))
 
-    async def _predicted(self, text: str, max_len: int) -> list[int]:
+    async def _predicted(self, task: ChatTask, max_len: int) -> list[int]:
         """The tokens of an expected answer. One that is too long could not be the answer."""
-        self._gate(len(text), max_len, "prediction")
+        text, where = task.prediction, task.names.prediction
+        if text is None:
+            return []
+        self._gate(len(text), max_len, where)
         token_ids = await self._run(len(text), lambda: self.tokenizer.encode(text, False))
         if len(token_ids) > max_len:
             raise ContextLengthError(
-                f"prediction: the model's context is {max_len} tokens; it has {len(token_ids)}",
-                param="prediction",
+                f"{where}: the model's context is {max_len} tokens; it has {len(token_ids)}",
+                param=where,
             )
         return token_ids
 
     async def completion(self, request: CompletionRequest, max_len: int) -> list[Prompt]:
-        prompts = _prompts(request.prompt)
-        prompt_logprobs = request.logprobs if request.echo else None
-        sampling = sampling_of(request, logprobs=request.logprobs, prompt_logprobs=prompt_logprobs)
+        """The prompts of a completion, each to be continued `num_sequences` times."""
+        prompts = prompts_of(request.prompt)
+        num_sequences = request.num_sequences()
+        is_ranked = num_sequences != (request.n or 1)
+        sampling = sampling_of(
+            request,
+            logprobs=0 if is_ranked and request.logprobs is None else request.logprobs,
+            prompt_logprobs=request.logprobs if request.echo else None,
+            max_tokens=request.max_tokens,
+        )
+        sampling = msgspec.structs.replace(sampling, n=num_sequences)
         self._check_tokens(sampling)
+        grammar = answer_grammar(self.tokenizer.answer_format, constraint=constraint_of(request))
         rendered = []
         for prompt in prompts:
-            token_ids = await self._tokens(prompt, max_len)
+            token_ids = await self._tokens(prompt, request, max_len)
             text = prompt if isinstance(prompt, str) else None
-            rendered.append(
-                fit(
-                    token_ids,
-                    text,
-                    sampling,
-                    request.max_tokens,
-                    COMPLETION_MAX_TOKENS,
-                    max_len,
-                    "prompt",
-                )
+            fitted = fit(
+                len(token_ids),
+                sampling,
+                max_len,
+                "prompt",
+                "max_tokens",
+                default=COMPLETION_MAX_TOKENS,
+                shortens=request.context_length_exceeded_behavior == "truncate",
             )
+            rendered.append(Prompt(token_ids, text, fitted, grammar=grammar))
         return rendered
 
-    async def _tokens(self, prompt: str | list[int], max_len: int) -> list[int]:
+    async def _tokens(
+        self, prompt: str | list[int], request: CompletionRequest, max_len: int
+    ) -> list[int]:
+        limit = request.max_prompt_tokens()
+        cuts = limit is not None or request.context_length_exceeded_behavior == "truncate"
         if isinstance(prompt, str):
-            self._gate(len(prompt), max_len, "prompt")
-            return await self._run(len(prompt), lambda: self.tokenizer.encode(prompt))
-        vocab_size = self.tokenizer.vocab_size
-        if any(not 0 <= token < vocab_size for token in prompt):
-            raise RequestError(f"prompt: token ids must be 0 to {vocab_size - 1}", param="prompt")
-        return prompt
+            num_chars = len(prompt) + len(request.suffix or "")
+            if not cuts:
+                self._gate(num_chars, max_len, "prompt")
+            suffix = request.suffix
+            token_ids = await self._run(
+                num_chars,
+                lambda: (
+                    self.tokenizer.encode_infill(prompt, suffix)
+                    if suffix
+                    else self.tokenizer.encode(prompt)
+                ),
+            )
+        else:
+            vocab_size = self.tokenizer.vocab_size
+            if any(not 0 <= token < vocab_size for token in prompt):
+                raise RequestError(
+                    f"prompt: token ids must be 0 to {vocab_size - 1}", param="prompt"
+                )
+            if request.suffix:
+                raise RequestError("suffix: needs a prompt of text", param="suffix")
+            token_ids = prompt
+        return token_ids[-min(limit or max_len, max_len - 1) :] if cuts else token_ids
 
     def _check_tokens(self, sampling: SamplingParams) -> None:
         vocab_size = self.tokenizer.vocab_size
@@ -163,154 +251,58 @@ class Renderer:
         return await asyncio.get_running_loop().run_in_executor(lane, work)
 
 
-def sampling_of(
-    request: GenerationRequest, *, logprobs: int | None, prompt_logprobs: int | None
-) -> SamplingParams:
-    """The request's sampling parameters, checked; `max_tokens` as given."""
-    defaults = SamplingParams()
-    given = {name: value for name in _COPIED if (value := getattr(request, name)) is not None}
-    stop, allowed = request.stop, request.allowed_token_ids
-    token_ids = tuple(request.stop_token_ids or ())
-    if len(token_ids) > MAX_STOP_TOKEN_IDS:
-        raise RequestError(f"stop_token_ids: at most {MAX_STOP_TOKEN_IDS}", param="stop_token_ids")
-    return msgspec.structs.replace(
-        defaults,
-        **given,
-        stop=() if stop is None else (stop,) if isinstance(stop, str) else tuple(stop),
-        stop_token_ids=token_ids,
-        logprobs=logprobs,
-        prompt_logprobs=prompt_logprobs,
-        logit_bias=_logit_bias(request.logit_bias),
-        allowed_token_ids=None if allowed is None else tuple(allowed),
-    ).checked()
-
-
-_MESSAGE_FIELDS = ("role", "content", "name", "tool_calls", "tool_call_id", "reasoning_content")
-_COPIED = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "n",
-    "seed",
-    "include_stop_str_in_output",
-    "ignore_eos",
-    "max_tokens",
-    "min_tokens",
-    "skip_special_tokens",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-)
+def _fitted(num_prompt: int, task: ChatTask, max_len: int) -> SamplingParams:
+    names = task.names
+    shortens = task.overflow == "truncate"
+    return fit(
+        num_prompt, task.sampling, max_len, names.messages, names.max_tokens, shortens=shortens
+    )
 
 
 def fit(
-    token_ids: list[int],
-    text: str | None,
+    num_prompt: int,
     sampling: SamplingParams,
-    wanted: int | None,
-    default: int | None,
     max_len: int,
-    param: str,
-) -> Prompt:
-    """Check a prompt against the context; no max_tokens means `default`, or all that is left."""
-    num_prompt = len(token_ids)
+    prompt_name: str,
+    max_name: str,
+    *,
+    default: int | None = None,
+    shortens: bool = False,
+) -> SamplingParams:
+    """Check lengths against the context; no max_tokens means `default`, or all that is left.
+
+    `shortens`: a max_tokens for which there is no room becomes what there is.
+    """
+    wanted = sampling.max_tokens
     if num_prompt == 0:
-        raise RequestError(f"{param}: is empty", param=param)
+        raise RequestError(f"{prompt_name}: is empty", param=prompt_name)
     if num_prompt + (1 if wanted is None else 0) > max_len:
         raise ContextLengthError(
-            f"{param}: the model's context is {max_len} tokens; the prompt has {num_prompt}",
-            param=param,
+            f"{prompt_name}: the model's context is {max_len} tokens; the prompt has {num_prompt}",
+            param=prompt_name,
         )
     room = max_len - num_prompt
-    if wanted is not None:
-        msgspec.structs.replace(sampling, max_tokens=wanted).checked()
-        if wanted > room:
-            raise ContextLengthError(
-                f"max_tokens: the model's context is {max_len} tokens; the prompt has {num_prompt} "
-                f"and max_tokens is {wanted}, together {num_prompt + wanted}",
-                param="max_tokens",
-            )
-    max_tokens = wanted if wanted is not None else min(room, room if default is None else default)
+    if wanted is not None and wanted > room and not shortens:
+        raise ContextLengthError(
+            f"{max_name}: the model's context is {max_len} tokens; the prompt has {num_prompt} "
+            f"and {max_name} is {wanted}, together {num_prompt + wanted}",
+            param=max_name,
+        )
+    if wanted is None:
+        wanted = room if default is None else default
+    max_tokens = min(room, wanted)
     if sampling.min_tokens > max_tokens:
         raise RequestError(
             f"min_tokens: {sampling.min_tokens} is more than the {max_tokens} there can be",
             param="min_tokens",
         )
-    return Prompt(token_ids, text, msgspec.structs.replace(sampling, max_tokens=max_tokens))
+    return msgspec.structs.replace(sampling, max_tokens=max_tokens)
 
 
-def _chat_logprobs(request: ChatRequest) -> int | None:
-    wanted, top = request.logprobs, request.top_logprobs
-    if wanted is None or wanted is False:
-        if top:
-            raise RequestError("top_logprobs: needs logprobs to be true", param="top_logprobs")
-        return None
-    if top is not None and not 0 <= top <= MAX_LOGPROBS:
-        raise RequestError(
-            f"top_logprobs: must be between 0 and {MAX_LOGPROBS}, got {top}", param="top_logprobs"
-        )
-    if wanted is True:
-        return top or 0
-    return wanted if top is None else top
-
-
-def _logit_bias(given: dict[str, float] | None) -> dict[int, float] | None:
-    if not given:
-        return None
-    if not all(_TOKEN_ID.fullmatch(key) for key in given):
-        raise RequestError("logit_bias: keys must be token ids", param="logit_bias")
-    return {int(key): value for key, value in given.items()}
-
-
-def _prompts(prompt: Any) -> list[str | list[int]]:
-    """The four shapes of `prompt` as a list of texts and token lists."""
-    if isinstance(prompt, str):
-        return [prompt]
-    if isinstance(prompt, list) and prompt:
-        if all(type(item) is int for item in prompt):
-            return [prompt]
-        if len(prompt) > MAX_PROMPTS:
-            raise RequestError(f"prompt: at most {MAX_PROMPTS} at once", param="prompt")
-        if all(isinstance(item, str) for item in prompt):
-            return prompt
-        if all(isinstance(item, list) and all(type(t) is int for t in item) for item in prompt):
-            return prompt
-    raise RequestError(
-        "prompt: must be text, a list of texts, token ids, or a list of lists of token ids",
-        param="prompt",
+def _num_chars(message: dict[str, Any]) -> int:
+    content = message.get("content") or ""
+    return (
+        len(content)
+        if isinstance(content, str)
+        else sum(len(part.get("text") or "") for part in content)
     )
-
-
-def _plain_message(message: Message, index: int) -> dict[str, Any]:
-    """The message as the chat template expects it; developer is system's newer name."""
-    where = f"messages[{index}].content"
-    plain: dict[str, Any] = {
-        name: value for name in _MESSAGE_FIELDS if (value := getattr(message, name)) is not None
-    }
-    if message.role == "developer":
-        plain["role"] = "system"
-    if message.content is None:
-        if message.role != "assistant" or not message.tool_calls:
-            raise RequestError(f"{where}: is required", param=where)
-        plain["content"] = None
-    else:
-        _text(message.content, where)
-    return plain
-
-
-def _text(content: str | list[dict[str, Any]], where: str) -> str:
-    """Text, or the texts of its parts; RequestError for a part that is something else."""
-    if isinstance(content, str):
-        return content
-    for i, part in enumerate(content):
-        if part.get("type") != "text" or not isinstance(part.get("text"), str):
-            kind = str(part.get("type"))[:40]
-            name = f"{where}[{i}]"
-            raise RequestError(f"{name}: only text is supported, got {kind!r}", param=name)
-    return "".join(part["text"] for part in content)
-
-
-def _num_chars(message: Message) -> int:
-    content = message.content or ""
-    return len(content) if isinstance(content, str) else sum(len(p["text"]) for p in content)

@@ -8,12 +8,21 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from firefront.core.messages import Delta, Logprob
-from firefront.fleet.mailbox import Restarted
-from firefront.gateway.generate import Generation
+from firefront.core.messages import Logprob
+from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.json_out import dumps
+from firefront.text.answer import CallArguments, CallOpened, Content, Reasoning
 
 Json = dict[str, Any]
+
+
+@dataclass
+class Call:
+    """A call of a tool so far."""
+
+    id: str
+    name: str
+    arguments: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -21,17 +30,31 @@ class Choice:
     """One sequence's output so far."""
 
     index: int
+    reasoning: list[str] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    token_ids: list[int] = field(default_factory=list)
     logprobs: list[Logprob] = field(default_factory=list)
     prompt_logprobs: list[Logprob] = field(default_factory=list)
     finish: str | None = None
     stop_reason: str | int | None = None
 
-    def add(self, delta: Delta) -> None:
-        self.texts.append(delta.text)
+    def add(self, growth: Growth) -> None:
+        for event in growth.events:
+            match event:
+                case Content():
+                    self.texts.append(event.text)
+                case Reasoning():
+                    self.reasoning.append(event.text)
+                case CallOpened():
+                    self.calls.append(Call(event.id, event.name))
+                case CallArguments():
+                    self.calls[event.index].arguments.append(event.text)
+        delta = growth.delta
+        self.token_ids += delta.token_ids
         self.logprobs += delta.logprobs or ()
         self.prompt_logprobs += delta.prompt_logprobs or ()
-        self.finish, self.stop_reason = delta.finish, delta.stop_reason
+        self.finish, self.stop_reason = growth.finish, delta.stop_reason
 
 
 class Shape(Protocol):
@@ -40,39 +63,34 @@ class Shape(Protocol):
     def envelope(self, *, chunk: bool) -> Json:
         """id, object, created, model: what a whole answer and every chunk begin with."""
 
-    def whole(self, choice: Choice) -> Json:
-        """A finished choice."""
-
     def opening(self, index: int) -> Json | None:
         """What a stream says of a choice before anything else."""
 
-    def growth(self, index: int, delta: Delta) -> Json | None:
-        """What a delta adds to a choice; None when it adds nothing to see."""
+    def growth(self, growth: Growth) -> list[Json]:
+        """What a growth adds to a choice, the last word on it included."""
 
-    def closing(self, index: int, delta: Delta) -> Json | None:
-        """The last word on a choice; None if `growth` has said it."""
+    def last_fields(self) -> Json:
+        """What the chunk that ends a choice says beside its choice."""
 
 
-async def collect(generation: Generation, shape: Shape) -> bytes:
-    """Run to the end; the whole answer as JSON."""
+async def collect(generation: Generation) -> list[Choice]:
+    """Run to the end; all choices."""
     choices = [Choice(index) for index in range(generation.num_sequences)]
-    async for items in generation.items():
-        for index, item in items:
-            if isinstance(item, Restarted):
-                choices[index] = Choice(index)
+    async for grown in generation.growths():
+        for item in grown:
+            if isinstance(item, int):
+                choices[item] = Choice(item)
             else:
-                choices[index].add(item)
-    return dumps(
-        {
-            **shape.envelope(chunk=False),
-            "choices": [shape.whole(choice) for choice in choices],
-            "usage": generation.usage(),
-        }
-    )
+                choices[item.index].add(item)
+    return choices
 
 
 async def stream(
-    generation: Generation, shape: Shape, *, include_usage: bool, continuous_usage: bool
+    generation: Generation,
+    shape: Shape,
+    *,
+    include_usage: bool,
+    continuous_usage: bool,
 ) -> AsyncIterator[bytes]:
     """Run to the end; server-sent events, everything that has arrived in one piece."""
     envelope = shape.envelope(chunk=True)
@@ -80,22 +98,23 @@ async def stream(
 
     def event(choices: list[Json], usage: Json | None) -> bytes:
         chunk = {**envelope, "choices": choices}
+        if choices and choices[0]["finish_reason"] is not None:
+            chunk |= shape.last_fields()
         if include_usage or usage is not None:
             chunk["usage"] = usage
         return b"data: " + dumps(chunk) + b"\n\n"
 
-    async for items in generation.items():
+    async for grown in generation.growths():
         usage = generation.usage() if continuous_usage else None
         events = []
-        for index, item in items:
-            if isinstance(item, Restarted):
+        for item in grown:
+            if isinstance(item, int):
                 continue  # nothing of it was sent
-            parts = [] if index in opened else [shape.opening(index)]
-            opened.add(index)
-            parts.append(shape.growth(index, item))
-            if item.finish is not None:
-                parts.append(shape.closing(index, item))
-            events += [event([part], usage) for part in parts if part is not None]
+            if item.index not in opened:
+                opened.add(item.index)
+                if (opening := shape.opening(item.index)) is not None:
+                    events.append(event([opening], usage))
+            events += [event([part], usage) for part in shape.growth(item)]
         if events:
             yield b"".join(events)
     last = event([], generation.usage()) if include_usage else b""

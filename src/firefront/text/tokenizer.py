@@ -15,12 +15,14 @@ from firefront.text.control import Guard, TokenFinder, clean, mapped_strings, st
 from firefront.text.detokenizer import Detokenizer
 from firefront.text.gguf_vocab import vocabulary_from_gguf
 from firefront.text.hf_folder import vocabulary_from_folder
+from firefront.text.infill import infill_ids
 from firefront.text.messages import normal_messages
 from firefront.text.plain import PlainEncoder
 from firefront.text.vocab import SPACE_MARK, AddedToken, Vocabulary
 from firefront.weights.gguf import GGUFFile
 
 if TYPE_CHECKING:
+    from firefront.text.answer_format import AnswerFormat
     from firefront.text.template import ChatTemplate
 
 
@@ -99,9 +101,12 @@ class Tokenizer:
         messages: Sequence[Mapping[str, Any]],
         tools: Sequence[Mapping[str, Any]] | None = None,
         add_generation_prompt: bool = True,
+        continues_last: bool = False,
         **kwargs: Any,
     ) -> list[int]:
         """Token ids of a conversation rendered by the model's own template.
+
+        `continues_last`: end after the text of the last message, for the answer to go on with it.
 
         Special tokens count where the template writes them; in messages, tools and `kwargs` they
         are plain text. BOS is there exactly if the template writes it, as in transformers.
@@ -129,12 +134,21 @@ class Tokenizer:
             add_generation_prompt,
             mapped_strings(extras["kwargs"], guard.text),
         )
+        if continues_last:
+            text = _up_to_last(text, guarded[-1].get("content"))
         pieces: Iterator[str | int] = (
             guard.unmarked(piece) if isinstance(piece, str) else piece
             for piece in self._any_added.split(text)
         )
         ids = list(self._ids(pieces))
         return [*self._vocab.prefix_ids, *ids] if template.is_generic else ids
+
+    def encode_infill(self, prefix: str, suffix: str) -> list[int]:
+        """Token ids after which the model writes what is between `prefix` and `suffix`; special
+        tokens spelled out in them are plain text. RequestError if it was not made for this."""
+        return infill_ids(
+            self._vocab.added, lambda text: self.encode(text, False), prefix, suffix
+        )
 
     def _ids(self, pieces: Iterable[str | int]) -> Iterator[int]:
         """Ids of plain pieces (str) and of tokens found between them (int), in order."""
@@ -184,6 +198,17 @@ class Tokenizer:
             return ChatTemplate({"default": GENERIC_CHATML}, vocab.source, {}, is_generic=True)
         return None
 
+    @cached_property
+    def answer_format(self) -> "AnswerFormat":
+        """How this model marks thoughts and calls, from its own template and vocabulary."""
+        from firefront.text.answer_format import answer_format
+
+        template = self.chat_template
+        return answer_format(
+            template.text if template is not None and not template.is_generic else "",
+            {token.text: token.control for token in self._vocab.added},
+        )
+
     def _template_markup(self) -> tuple[AddedToken, ...]:
         """Control tokens, and the user-defined ones that the template writes (<tool_response>).
 
@@ -207,6 +232,20 @@ class Tokenizer:
     @cached_property
     def _plain_added(self) -> TokenFinder:
         return TokenFinder(token for token in self._markup if not token.control)
+
+
+def _up_to_last(text: str, content: Any) -> str:
+    """`text` up to the end of the last message's content, which the template may have trimmed."""
+    if isinstance(content, list):
+        content = content[-1].get("text") if content else None
+    if isinstance(content, str):
+        for spelling in (content, content.rstrip(), content.strip()):
+            if spelling and (start := text.rfind(spelling)) >= 0:
+                return text[: start + len(spelling)]
+    raise RequestError(
+        "messages: the model's chat template does not show the last message as it is",
+        param="messages",
+    )
 
 
 def _is_blank(text: str) -> bool:
