@@ -15,6 +15,7 @@ from firefront.core.deployment import Deployment
 from firefront.core.errors import OverloadedError, RequestError
 from firefront.core.messages import Delta, Logprob, Stats, Submit, Usage
 from firefront.engine.worker import Loaded
+from firefront.text.answer_format import answer_format
 
 BOS, EOS, VOCAB_SIZE = 256, 257, 300
 MAX_MODEL_LEN = 2048
@@ -28,11 +29,21 @@ class FakeTokenizer:
     def encode(self, text: str, add_special: bool = True) -> list[int]:
         return list(text.encode())
 
+    answer_format = answer_format("", {})
+
     def encode_chat(
-        self, messages: list[dict[str, Any]], tools: Any = None, **kwargs: Any
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Any = None,
+        add_generation_prompt: bool = True,
+        continues_last: bool = False,
+        **kwargs: Any,
     ) -> list[int]:
         text = "".join(f"{m['role']}: {m['content']}\n" for m in messages)
-        return [BOS, *text.encode()]
+        return [BOS, *text.removesuffix("\n" if continues_last else "").encode()]
+
+    def encode_infill(self, prefix: str, suffix: str) -> list[int]:
+        return [*prefix.encode(), BOS, *suffix.encode()]
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
@@ -70,7 +81,8 @@ class FakeEngine:
 
     def submit(self, submit: Submit) -> None:
         running = _Running(submit)
-        self._note(f"submit {submit.request_id} {len(submit.token_ids)}")
+        salt, priority = submit.account_salt.hex(), submit.priority
+        self._note(f"submit {submit.request_id} {len(submit.token_ids)} {salt} {priority}")
         if b"REFUSE" in running.prompt:
             raise OverloadedError("the fake queue is full")
         if b"WRONG" in running.prompt:

@@ -43,3 +43,7 @@ class Thinking(msgspec.Struct, frozen=True, kw_only=True):
     enabled: bool | None = None
     effort: str | None = None
     budget: int | None = None
+
+
+NO_TOOLS = ToolChoice(mode="none")
+AS_IT_DOES = Thinking()

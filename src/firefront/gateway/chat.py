@@ -2,8 +2,6 @@
 
 import time
 import uuid
-from collections.abc import AsyncIterator
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -160,23 +158,25 @@ async def chat_completions(request: Request) -> Response:
     prompt = await model.renderer.chat(task, model.max_len)
     generation = exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
     shape = ChatShape(model, generation, parsed)
+
+    async def keep(choices: list[Choice]) -> Json:
+        answer = shape.answer(choices)
+        if parsed.store:
+            await exchange.keep(shape.id, shape.created, parsed.metadata, answer)
+        return answer
+
     if not parsed.stream:
 
-        async def answer() -> dict[str, Any]:
-            return shape.answer(await shapes.collect(generation))
+        async def answer() -> Json:
+            return await keep(await shapes.collect(generation))
 
         return await exchange.whole(generation, answer)
-    return exchange.streamed(generation, _events(generation, shape, parsed))
-
-
-async def _events(
-    generation: Generation, shape: ChatShape, parsed: ChatRequest
-) -> AsyncIterator[bytes]:
     options = parsed.stream_options or StreamOptions()
-    async for events in shapes.stream(
+    events = shapes.stream(
         generation,
         shape,
         include_usage=options.include_usage,
         continuous_usage=options.continuous_usage_stats,
-    ):
-        yield events
+        on_end=keep if parsed.store else None,
+    )
+    return exchange.streamed(generation, events)

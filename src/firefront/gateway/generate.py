@@ -20,7 +20,7 @@ from firefront.core.sampling import MAX_SEED
 from firefront.fleet.mailbox import Mailbox, Restarted
 from firefront.gateway.render import Prompt
 from firefront.gateway.state import Gateway, ServedModel
-from firefront.gateway.task import Service
+from firefront.gateway.task import ANYONE, Service
 from firefront.text.answer import AnswerReader, CallOpened, Event, Reasoning
 
 _T = TypeVar("_T")
@@ -47,7 +47,7 @@ class Generation:
         *,
         started_s: float,
         streamed: bool,
-        service: Service = Service(),
+        service: Service = ANYONE,
     ) -> None:
         self.model = model
         self.prompts = prompts

@@ -4,7 +4,7 @@ Owns the collecting of a whole answer and the order of chunks in a stream; the t
 the words (`Shape`). Knows nothing of HTTP.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -91,10 +91,13 @@ async def stream(
     *,
     include_usage: bool,
     continuous_usage: bool,
+    on_end: Callable[[list[Choice]], Awaitable[Json]] | None = None,
 ) -> AsyncIterator[bytes]:
-    """Run to the end; server-sent events, everything that has arrived in one piece."""
+    """Run to the end; server-sent events, everything that has arrived in one piece. `on_end` gets
+    the finished choices before the last event is given out."""
     envelope = shape.envelope(chunk=True)
     opened: set[int] = set()
+    choices = [Choice(index) for index in range(generation.num_sequences)]
 
     def event(choices: list[Json], usage: Json | None) -> bytes:
         chunk = {**envelope, "choices": choices}
@@ -110,6 +113,8 @@ async def stream(
         for item in grown:
             if isinstance(item, int):
                 continue  # nothing of it was sent
+            if on_end is not None:
+                choices[item.index].add(item)
             if item.index not in opened:
                 opened.add(item.index)
                 if (opening := shape.opening(item.index)) is not None:
@@ -117,5 +122,7 @@ async def stream(
             events += [event([part], usage) for part in shape.growth(item)]
         if events:
             yield b"".join(events)
+    if on_end is not None:
+        await on_end(choices)
     last = event([], generation.usage()) if include_usage else b""
     yield last + b"data: [DONE]\n\n"

@@ -52,3 +52,6 @@ class Service:
     account_id: str = "local"
     priority: int = 0  # lower numbers first
     cache_salt: str = ""  # prefixes are shared only between requests with the same
+
+
+ANYONE = Service()

@@ -1,6 +1,6 @@
 """Tools and tool_choice as OpenAI's two APIs spell them, read into core records.
 
-Chat completions wraps a function ({"type", "function": {...}}), Responses does not; both are read here.
+Chat completions wraps a function ({"type", "function": {...}}), Responses does not; both are read.
 """
 
 import re
@@ -31,8 +31,7 @@ def read_tools(tools: list[Any] | None, where: str = "tools") -> tuple[Tool, ...
 
 def read_functions(functions: list[Any] | None) -> tuple[Tool, ...]:
     """The older `functions` of chat completions."""
-    wrapped = [{"type": "function", "function": f} for f in functions or ()]
-    return read_tools(wrapped, "functions")
+    return read_tools([{"type": "function", **f} for f in functions or ()], "functions")
 
 
 def read_tool_choice(choice: Any, tools: tuple[Tool, ...]) -> ToolChoice:

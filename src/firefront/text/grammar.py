@@ -5,7 +5,14 @@ Composes the request's constraint, the calls of tools and the model's thoughts. 
 
 from collections.abc import Sequence
 
-from firefront.core.chat import Constraint, Thinking, Tool, ToolChoice
+from firefront.core.chat import (
+    AS_IT_DOES,
+    NO_TOOLS,
+    Constraint,
+    Thinking,
+    Tool,
+    ToolChoice,
+)
 from firefront.core.errors import RequestError
 from firefront.text.answer_format import AnswerFormat
 
@@ -15,9 +22,9 @@ def answer_grammar(
     *,
     constraint: Constraint | None = None,
     tools: Sequence[Tool] = (),
-    choice: ToolChoice = ToolChoice(mode="none"),
+    choice: ToolChoice = NO_TOOLS,
     parallel: bool = True,
-    thinking: Thinking = Thinking(),
+    thinking: Thinking = AS_IT_DOES,
     in_thought: bool = False,
 ) -> str | None:
     """The grammar of the answer; None where anything goes."""
