@@ -12,7 +12,7 @@ def ask(sdk: openai.OpenAI, **fields: object):
 
 def test_usage_counts_what_was_foretold(sdk: openai.OpenAI) -> None:
     plain = ask(sdk)
-    assert plain.usage.completion_tokens_details is None
+    assert plain.usage.completion_tokens_details.accepted_prediction_tokens == 0
     text = plain.choices[0].message.content
     wrong = text[:5] + "#" + text[6:] + "more"
     parts = [{"type": "text", "text": wrong[:3]}, {"type": "text", "text": wrong[3:]}]
@@ -56,5 +56,6 @@ def test_what_cannot_be_a_prediction_is_refused(
 
 
 def test_an_empty_prediction_is_none(sdk: openai.OpenAI) -> None:
-    answer = ask(sdk, prediction={"type": "content", "content": ""})
-    assert answer.usage.completion_tokens_details is None
+    usage = ask(sdk, prediction={"type": "content", "content": ""}).usage
+    details = usage.completion_tokens_details
+    assert (details.accepted_prediction_tokens, details.rejected_prediction_tokens) == (0, 0)
