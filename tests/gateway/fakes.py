@@ -15,7 +15,6 @@ from firefront.core.deployment import Deployment
 from firefront.core.errors import OverloadedError, RequestError
 from firefront.core.messages import Delta, Logprob, Stats, Submit, Usage
 from firefront.engine.worker import Loaded
-from firefront.text.answer_format import answer_format
 
 BOS, EOS, VOCAB_SIZE = 256, 257, 300
 MAX_MODEL_LEN = 2048
@@ -28,8 +27,6 @@ class FakeTokenizer:
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:
         return list(text.encode())
-
-    answer_format = answer_format("", {})
 
     def encode_chat(
         self,

@@ -7,10 +7,8 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.gateway import shapes
 from firefront.gateway.chat_body import ChatRequest, chat_task
 from firefront.gateway.endpoint import Exchange
-from firefront.gateway.fields import StreamOptions
 from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.logprob_shapes import chat_entry
 from firefront.gateway.openapi import accepts
@@ -158,25 +156,4 @@ async def chat_completions(request: Request) -> Response:
     prompt = await model.renderer.chat(task, model.max_len)
     generation = exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
     shape = ChatShape(model, generation, parsed)
-
-    async def keep(choices: list[Choice]) -> Json:
-        answer = shape.answer(choices)
-        if parsed.store:
-            await exchange.keep(shape.id, shape.created, parsed.metadata, answer)
-        return answer
-
-    if not parsed.stream:
-
-        async def answer() -> Json:
-            return await keep(await shapes.collect(generation))
-
-        return await exchange.whole(generation, answer)
-    options = parsed.stream_options or StreamOptions()
-    events = shapes.stream(
-        generation,
-        shape,
-        include_usage=options.include_usage,
-        continuous_usage=options.continuous_usage_stats,
-        on_end=keep if parsed.store else None,
-    )
-    return exchange.streamed(generation, events)
+    return await exchange.answer(generation, shape, parsed)

@@ -2,17 +2,14 @@
 
 import time
 import uuid
-from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
 from firefront.core.messages import Logprob
-from firefront.gateway import shapes
 from firefront.gateway.completion_body import CompletionRequest
 from firefront.gateway.endpoint import Exchange
-from firefront.gateway.fields import StreamOptions
 from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.logprob_shapes import LegacyLogprobs
 from firefront.gateway.openapi import accepts
@@ -153,17 +150,4 @@ async def completions(request: Request) -> Response:
     prompts = await model.renderer.completion(parsed, model.max_len)
     generation = exchange.generation(model, prompts, service, streamed=bool(parsed.stream))
     shape = CompletionShape(model, generation, parsed)
-    if not parsed.stream:
-
-        async def answer() -> dict[str, Any]:
-            return shape.answer(await shapes.collect(generation))
-
-        return await exchange.whole(generation, answer)
-    options = parsed.stream_options or StreamOptions()
-    events = shapes.stream(
-        generation,
-        shape,
-        include_usage=options.include_usage,
-        continuous_usage=options.continuous_usage_stats,
-    )
-    return exchange.streamed(generation, events)
+    return await exchange.answer(generation, shape, parsed)

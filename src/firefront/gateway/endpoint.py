@@ -5,21 +5,22 @@ and a whole answer.
 """
 
 import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.core.errors import FirefrontError, RequestError
+from firefront.core.errors import RequestError
 from firefront.gateway import schemas
+from firefront.gateway.fields import GenerationRequest, StreamOptions
 from firefront.gateway.generate import Generation, unless_gone
 from firefront.gateway.json_out import dumps
 from firefront.gateway.perf import perf_headers
 from firefront.gateway.render import Prompt
+from firefront.gateway.shapes import Shape, collect, stream
 from firefront.gateway.state import Gateway, ServedModel
-from firefront.gateway.streaming import EventStream, error_frame
+from firefront.gateway.streaming import EventStream
 from firefront.gateway.task import Service
 
 MAX_IGNORED_NAMED = 20
@@ -68,36 +69,23 @@ class Exchange:
         generation.start()
         return generation
 
-    async def whole(
-        self, generation: Generation, answer: Callable[[], Awaitable[dict[str, Any]]]
+    async def answer(
+        self, generation: Generation, shape: Shape, parsed: GenerationRequest
     ) -> Response:
-        """Run to the end; what `answer` makes of it, as JSON. A client that leaves ends it."""
-
-        async def run() -> dict[str, Any]:
-            return await answer()
-
+        """Run it and answer in the form asked for."""
+        if parsed.stream:
+            events = stream(generation, shape, parsed.stream_options or StreamOptions())
+            return EventStream(
+                events,
+                close=generation.close,
+                keep_alive_s=self.gateway.settings.keep_alive_s,
+                stall_limit_s=self.gateway.settings.stall_limit_s,
+                headers=self.headers,
+            )
         try:
-            content = dumps(await unless_gone(self.request, run()))
+            choices = await unless_gone(self.request, collect(generation))
         finally:
             generation.close()
         headers = {**self.headers, **perf_headers(generation)}
+        content = dumps(shape.answer(choices))
         return Response(content, headers=headers, media_type="application/json")
-
-    def streamed(
-        self,
-        generation: Generation,
-        events: AsyncIterator[bytes],
-        *,
-        on_error: Callable[[FirefrontError], bytes] = error_frame,
-        keep_alive: bytes = b": keep-alive\n\n",
-    ) -> Response:
-        """The events as they come; `on_error` words an error in their midst."""
-        return EventStream(
-            events,
-            close=generation.close,
-            keep_alive_s=self.gateway.settings.keep_alive_s,
-            stall_limit_s=self.gateway.settings.stall_limit_s,
-            headers=self.headers,
-            error_frame=on_error,
-            keep_alive=keep_alive,
-        )

@@ -4,11 +4,12 @@ Owns the collecting of a whole answer and the order of chunks in a stream; the t
 the words (`Shape`). Knows nothing of HTTP.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from firefront.core.messages import Logprob
+from firefront.gateway.fields import StreamOptions
 from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.json_out import dumps
 from firefront.text.answer import CallArguments, CallOpened, Content, Reasoning
@@ -63,6 +64,9 @@ class Shape(Protocol):
     def envelope(self, *, chunk: bool) -> Json:
         """id, object, created, model: what a whole answer and every chunk begin with."""
 
+    def answer(self, choices: list[Choice]) -> Json:
+        """The whole answer."""
+
     def opening(self, index: int) -> Json | None:
         """What a stream says of a choice before anything else."""
 
@@ -88,33 +92,26 @@ async def collect(generation: Generation) -> list[Choice]:
 async def stream(
     generation: Generation,
     shape: Shape,
-    *,
-    include_usage: bool,
-    continuous_usage: bool,
-    on_end: Callable[[list[Choice]], Awaitable[Json]] | None = None,
+    options: StreamOptions,
 ) -> AsyncIterator[bytes]:
-    """Run to the end; server-sent events, everything that has arrived in one piece. `on_end` gets
-    the finished choices before the last event is given out."""
+    """Run to the end; server-sent events, everything that has arrived in one piece."""
     envelope = shape.envelope(chunk=True)
     opened: set[int] = set()
-    choices = [Choice(index) for index in range(generation.num_sequences)]
 
     def event(choices: list[Json], usage: Json | None) -> bytes:
         chunk = {**envelope, "choices": choices}
         if choices and choices[0]["finish_reason"] is not None:
             chunk |= shape.last_fields()
-        if include_usage or usage is not None:
+        if options.include_usage or usage is not None:
             chunk["usage"] = usage
         return b"data: " + dumps(chunk) + b"\n\n"
 
     async for grown in generation.growths():
-        usage = generation.usage() if continuous_usage else None
+        usage = generation.usage() if options.continuous_usage_stats else None
         events = []
         for item in grown:
             if isinstance(item, int):
                 continue  # nothing of it was sent
-            if on_end is not None:
-                choices[item.index].add(item)
             if item.index not in opened:
                 opened.add(item.index)
                 if (opening := shape.opening(item.index)) is not None:
@@ -122,7 +119,5 @@ async def stream(
             events += [event([part], usage) for part in shape.growth(item)]
         if events:
             yield b"".join(events)
-    if on_end is not None:
-        await on_end(choices)
-    last = event([], generation.usage()) if include_usage else b""
+    last = event([], generation.usage()) if options.include_usage else b""
     yield last + b"data: [DONE]\n\n"

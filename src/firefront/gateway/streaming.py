@@ -18,6 +18,7 @@ from firefront.gateway.errors import INTERNAL, error_object, error_response
 from firefront.gateway.generate import disconnected
 from firefront.gateway.json_out import dumps
 
+KEEP_ALIVE = b": keep-alive\n\n"
 log = structlog.get_logger("firefront.stream")
 
 
@@ -38,8 +39,6 @@ class EventStream(Response):
         keep_alive_s: float,
         stall_limit_s: float,
         headers: Mapping[str, str],
-        error_frame: Callable[[FirefrontError], bytes] = error_frame,
-        keep_alive: bytes = b": keep-alive\n\n",
     ) -> None:
         super().__init__(
             headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -49,8 +48,6 @@ class EventStream(Response):
         self._close = close
         self._keep_alive_s = keep_alive_s
         self._stall_limit_s = stall_limit_s
-        self._error_frame = error_frame
-        self._keep_alive = keep_alive
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +64,7 @@ class EventStream(Response):
                 if gone.done():
                     return
                 if not event.done():
-                    await self._send(send, self._keep_alive)
+                    await self._send(send, KEEP_ALIVE)
                     continue
                 try:
                     data = event.result()
@@ -109,7 +106,7 @@ class EventStream(Response):
             await error_response(error)(scope, receive, send)
             return
         try:
-            await self._send(send, self._error_frame(error))
+            await self._send(send, error_frame(error))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             log.warning("client does not read, connection dropped")
