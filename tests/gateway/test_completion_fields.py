@@ -115,3 +115,16 @@ def _sdk_body(body: dict[str, Any]) -> dict[str, Any]:
     own = ("perf_metrics_in_response", "return_token_ids")
     extra = {name: body[name] for name in own if name in body}
     return {**{k: v for k, v in body.items() if k not in own}, "extra_body": extra}
+
+
+def test_a_last_turn_that_cannot_fit_is_refused(sdk: openai.OpenAI) -> None:
+    turns: list[Any] = [*HELLO, {"role": "assistant", "content": "ok"}]
+    turns.append({"role": "user", "content": "x" * 3000})
+    with pytest.raises(openai.BadRequestError) as raised:
+        sdk.chat.completions.create(
+            model="fake",
+            messages=turns,
+            extra_body={"context_length_exceeded_behavior": "truncate"},
+        )
+    assert raised.value.code == "context_length_exceeded"
+    assert "the last turn alone has" in raised.value.message

@@ -9,10 +9,18 @@ from tokenizers import normalizers, pre_tokenizers
 from firefront.text.tokenizer import Tokenizer, load_tokenizer
 
 
+@pytest.fixture
+def pair(loaded_pair: tuple[Tokenizer, Any]) -> tuple[Tokenizer, Any]:
+    """Our tokenizer, and the published one. Special tokens in text are plain text to its backend,
+    until the test says otherwise: transformers' own `encode` sets that at each call."""
+    loaded_pair[1]._tokenizer.encode_special_tokens = True
+    return loaded_pair
+
+
 @pytest.fixture(scope="session", params=["starter", "qwen"])
-def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
-    """Our tokenizer, and the published one: transformers' GGUF reading with the two things it
-    loses put back (SmolLM's digit split, Qwen's NFC). Special tokens in text are plain text."""
+def loaded_pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
+    """Ours beside transformers' GGUF reading with the two things it loses put back (SmolLM's digit
+    split, Qwen's NFC)."""
     from transformers import AutoTokenizer
 
     path: Path = request.getfixturevalue(f"{request.param}_path")
@@ -24,5 +32,4 @@ def pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
         )
     else:
         backend.normalizer = normalizers.NFC()
-    backend.encode_special_tokens = True
     return load_tokenizer(path), oracle

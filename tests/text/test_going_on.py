@@ -24,9 +24,7 @@ def test_going_on_with_the_last_message_equals_transformers(
     ids = ours.encode_chat(messages, add_generation_prompt=False, continues_last=True)
     assert ours.decode(ids, skip_special=False) == text
     if "<|im_end|>" not in last:
-        oracle._tokenizer.encode_special_tokens = False
         assert ids == oracle.encode(text, add_special_tokens=False)
-        oracle._tokenizer.encode_special_tokens = True
     else:  # what a client writes is never a control token
         assert ids.count(oracle.convert_tokens_to_ids("<|im_end|>")) == text.count("<|im_end|>") - 1
 

@@ -98,17 +98,24 @@ class Renderer:
         if task.overflow == "error" and task.max_prompt_tokens is None:
             return token_ids  # refused, with the numbers, by who fits it
         pinned = [m for m in task.messages if m["role"] == "system"]
-        starts = [i for i, m in enumerate(task.messages) if m["role"] == "user"]
-        for start in starts[1:]:
-            kept = pinned + [m for m in task.messages[start:] if m["role"] != "system"]
+        turns = [i for i, m in enumerate(task.messages) if m["role"] == "user"]
+        fits: list[int] | None = None
+        first, last = 1, len(turns) - 1  # where the kept turns may begin
+        while first <= last:
+            middle = (first + last) // 2
+            kept = pinned + [m for m in task.messages[turns[middle] :] if m["role"] != "system"]
             token_ids = await self._encode_chat(task, kept, max_len)
             if len(token_ids) <= limit:
-                return token_ids
-        where = task.names.messages
-        raise ContextLengthError(
-            f"{where}: the last turn alone has {len(token_ids)} tokens, at most {limit} fit",
-            param=where,
-        )
+                fits, last = token_ids, middle - 1
+            else:
+                first = middle + 1
+        if fits is None:
+            where = task.names.messages
+            raise ContextLengthError(
+                f"{where}: the last turn alone has {len(token_ids)} tokens, at most {limit} fit",
+                param=where,
+            )
+        return fits
 
     async def _encode_chat(
         self, task: ChatTask, messages: list[dict[str, Any]], max_len: int

@@ -46,9 +46,7 @@ REFUSED: dict[str, Refusal] = {
     "echo_last": (_given, _NOT_HERE),
     "raw_output": (_given, f"{_NOT_HERE}; return_token_ids gives the tokens"),
     "structural_tag": (_given, f"{_NOT_HERE}; use tools"),
-    "guided_decoding_backend": (lambda value: False, ""),  # ours, whatever is named
 }
-UNIMPORTANT = frozenset({"guided_decoding_backend"})
 
 
 def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[str]]:
@@ -67,7 +65,7 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
         raise _field_error(str(error)) from None
     except (OverflowError, RecursionError):
         raise RequestError("a number in the body is out of all range") from None
-    ignored = sorted(body.keys() - known - UNIMPORTANT)
+    ignored = sorted(body.keys() - known)
     for name, inner in getattr(kind, "nested", {}).items():
         fields = set(inner.__struct_fields__)
         keys = {key for item in body.get(name) or () for key in item.keys() - fields}
