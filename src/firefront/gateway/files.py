@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 from firefront.core.errors import RequestError
 from firefront.gateway.auth import account_of
 from firefront.gateway.generate import disconnected
+from firefront.gateway.json_out import json_response
 from firefront.gateway.openapi import refusals
 from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.state import Gateway
@@ -59,7 +60,7 @@ _FORM = {
         "responses": refusals(),
     },
 )
-async def create_file(request: Request) -> dict[str, Any]:
+async def create_file(request: Request) -> Response:
     """Up to 512 MiB. Files for `batch` expire after 30 days, others when `expires_after` says."""
     gateway: Gateway = request.app.state.gateway
     gateway.admit()
@@ -84,7 +85,7 @@ async def create_file(request: Request) -> dict[str, Any]:
         )
     finally:
         await asyncio.shield(asyncio.to_thread(content.discard))
-    return _object(file)
+    return json_response(_object(file))
 
 
 @router.get(
@@ -92,7 +93,7 @@ async def create_file(request: Request) -> dict[str, Any]:
     summary="List the files",
     openapi_extra=described(MAX_LIMIT, "desc", purpose="only files for this"),
 )
-async def list_files(request: Request) -> dict[str, Any]:
+async def list_files(request: Request) -> Response:
     """Newest first, unless `order` is asc."""
     gateway: Gateway = request.app.state.gateway
     query = page_query(
@@ -107,7 +108,8 @@ async def list_files(request: Request) -> dict[str, Any]:
         limit=query.limit,
         order=query.order,
     )
-    return page_object([_object(file) for file in page.items], has_more=page.has_more)
+    data = [_object(file) for file in page.items]
+    return json_response(page_object(data, has_more=page.has_more))
 
 
 @router.get(
@@ -115,11 +117,12 @@ async def list_files(request: Request) -> dict[str, Any]:
     summary="Look at one file",
     openapi_extra={"responses": refusals()},
 )
-async def get_file(file_id: str, request: Request) -> dict[str, Any]:
+async def get_file(file_id: str, request: Request) -> Response:
     """What is known about it."""
     gateway: Gateway = request.app.state.gateway
     store = await gateway.ready_store()
-    return _object(await store.run(store.files.get, account_of(request), file_id))
+    file = await store.run(store.files.get, account_of(request), file_id)
+    return json_response(_object(file))
 
 
 @router.delete(
@@ -127,12 +130,12 @@ async def get_file(file_id: str, request: Request) -> dict[str, Any]:
     summary="Delete a file",
     openapi_extra={"responses": refusals()},
 )
-async def delete_file(file_id: str, request: Request) -> dict[str, Any]:
+async def delete_file(file_id: str, request: Request) -> Response:
     """It is gone when this answers."""
     gateway: Gateway = request.app.state.gateway
     store = await gateway.ready_store()
     await store.run(store.files.delete, account_of(request), file_id)
-    return {"id": file_id, "object": "file", "deleted": True}
+    return json_response({"id": file_id, "object": "file", "deleted": True})
 
 
 @router.get(

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import Response
 
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.gateway import schemas
 from firefront.gateway.auth import account_of
+from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import MAX_PAIRS, MetadataUpdate, checked_metadata
 from firefront.gateway.openapi import accepts, refusals
 from firefront.gateway.paging import PageQuery, described, page_object, page_query
@@ -42,7 +44,7 @@ router = APIRouter(tags=["stored completions"])
         MAX_LIMIT, "asc", model="only of this model", **{"metadata[KEY]": "only with this value"}
     ),
 )
-async def list_completions(request: Request) -> dict[str, Any]:
+async def list_completions(request: Request) -> Response:
     """Oldest first, unless `order` is desc; several `metadata[KEY]=VALUE` must all be met."""
     gateway: Gateway = request.app.state.gateway
     query = _page_query(request)
@@ -57,7 +59,8 @@ async def list_completions(request: Request) -> dict[str, Any]:
         limit=query.limit,
         order=query.order,
     )
-    return page_object([_object(item) for item in page.items], has_more=page.has_more)
+    data = [_object(item) for item in page.items]
+    return json_response(page_object(data, has_more=page.has_more))
 
 
 @router.get(
@@ -65,9 +68,9 @@ async def list_completions(request: Request) -> dict[str, Any]:
     summary="Look at one stored completion",
     openapi_extra={"responses": refusals()},
 )
-async def get_completion(completion_id: str, request: Request) -> dict[str, Any]:
+async def get_completion(completion_id: str, request: Request) -> Response:
     """The answer as it was given, with its metadata."""
-    return _object(await _stored(completion_id, request))
+    return json_response(_object(await _stored(completion_id, request)))
 
 
 @router.post(
@@ -75,7 +78,7 @@ async def get_completion(completion_id: str, request: Request) -> dict[str, Any]
     summary="Change the metadata of a stored completion",
     openapi_extra=accepts(MetadataUpdate),
 )
-async def update_completion(completion_id: str, request: Request) -> dict[str, Any]:
+async def update_completion(completion_id: str, request: Request) -> Response:
     """The new metadata replace the old."""
     gateway: Gateway = request.app.state.gateway
     update, _ = schemas.parse(await gateway.bodies.read_json(request), MetadataUpdate)
@@ -84,7 +87,7 @@ async def update_completion(completion_id: str, request: Request) -> dict[str, A
     completion = await store.run(
         store.completions.set_metadata, account_of(request), completion_id, metadata
     )
-    return _object(completion)
+    return json_response(_object(completion))
 
 
 @router.delete(
@@ -92,12 +95,13 @@ async def update_completion(completion_id: str, request: Request) -> dict[str, A
     summary="Delete a stored completion",
     openapi_extra={"responses": refusals()},
 )
-async def delete_completion(completion_id: str, request: Request) -> dict[str, Any]:
+async def delete_completion(completion_id: str, request: Request) -> Response:
     """Request and answer are gone when this answers."""
     gateway: Gateway = request.app.state.gateway
     store = await gateway.ready_store()
     await store.run(store.completions.delete, account_of(request), completion_id)
-    return {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
+    deleted = {"id": completion_id, "object": "chat.completion.deleted", "deleted": True}
+    return json_response(deleted)
 
 
 @router.get(
@@ -105,7 +109,7 @@ async def delete_completion(completion_id: str, request: Request) -> dict[str, A
     summary="List the messages of a stored completion",
     openapi_extra=described(MAX_LIMIT, "asc"),
 )
-async def list_messages(completion_id: str, request: Request) -> dict[str, Any]:
+async def list_messages(completion_id: str, request: Request) -> Response:
     """What was sent, message by message."""
     query = _page_query(request)
     completion = await _stored(completion_id, request)
@@ -122,7 +126,8 @@ async def list_messages(completion_id: str, request: Request) -> dict[str, Any]:
                 f"after: no message {query.after[:100]!r}", param="after", code="not_found"
             )
         messages = messages[ids.index(query.after) + 1 :]
-    return page_object(messages[: query.limit], has_more=len(messages) > query.limit)
+    page = page_object(messages[: query.limit], has_more=len(messages) > query.limit)
+    return json_response(page)
 
 
 def _page_query(request: Request) -> PageQuery:

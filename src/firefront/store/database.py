@@ -186,4 +186,12 @@ def _postgres(url: sa.URL) -> Database:
         pool_pre_ping=True,  # a server that was restarted costs a connection, not a request
         isolation_level="READ COMMITTED",
     )
-    return Database(engine, name=f"{url.database} at {url.host or 'localhost'}")
+    name = f"{url.database} at {url.host or 'localhost'}"
+    try:
+        engine.connect().close()
+    except sa.exc.OperationalError as error:
+        reason = str(error.orig).strip().splitlines()[-1]  # of the driver's; it knows no password
+        raise RequestError(
+            f"--store: the database {name} cannot be reached: {reason}", param="store"
+        ) from None
+    return Database(engine, name=name)
