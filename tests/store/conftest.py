@@ -31,7 +31,7 @@ def make_url(request: pytest.FixtureRequest) -> Callable[[], str | None]:
     if request.param == "sqlite":
         return lambda: None
     server: Postgres = request.getfixturevalue("postgres")
-    return lambda: server.create_database(f"store_{next(_numbers)}")
+    return lambda: server.empty(f"store_{next(_numbers)}")
 
 
 @pytest.fixture

