@@ -21,8 +21,8 @@ from firefront.gateway.errors import BodyTimeoutError, BodyTooLargeError, Unsupp
 MAX_FORMS = 16  # being read at once
 MAX_PARTS = 16
 MAX_FIELD_BYTES = 16 << 10
-MAX_PART_HEADERS = 16
-MAX_PART_HEADER_BYTES = 8 << 10
+MAX_PART_HEADERS = 8
+MAX_PART_HEADER_BYTES = 4 << 10  # each
 MAX_FILENAME_CHARS = 255
 MAX_BOUNDARY_BYTES = 256
 STALL_LIMIT_S = 30.0  # nothing comes for so long
@@ -149,6 +149,8 @@ class _Parser:
                 "on_part_end": self._part_end,
                 "on_end": self._end,
             },
+            max_header_count=MAX_PART_HEADERS,
+            max_header_size=MAX_PART_HEADER_BYTES,
         )
 
     def feed(self, piece: bytes) -> None:
@@ -168,7 +170,6 @@ class _Parser:
     def _start_part(self) -> None:
         self._header_name, self._header_text = bytearray(), bytearray()
         self._headers: dict[bytes, bytes] = {}
-        self._num_header_bytes = 0
         self._name = ""
         self._is_file = False
         self._value = bytearray()
@@ -180,23 +181,14 @@ class _Parser:
         self._start_part()
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
         self._header_name += data[start:end]
 
     def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._count_header(end - start)
         self._header_text += data[start:end]
-
-    def _count_header(self, num_bytes: int) -> None:
-        self._num_header_bytes += num_bytes
-        if self._num_header_bytes > MAX_PART_HEADER_BYTES:
-            raise RequestError("the headers of a part of the form are too large")
 
     def _header_end(self) -> None:
         self._headers[bytes(self._header_name).lower()] = bytes(self._header_text)
         self._header_name, self._header_text = bytearray(), bytearray()
-        if len(self._headers) > MAX_PART_HEADERS:
-            raise RequestError("a part of the form has too many headers")
 
     def _headers_finished(self) -> None:
         encoding = self._headers.get(b"content-transfer-encoding", b"binary").strip().lower()
