@@ -172,7 +172,7 @@ class _Server:
                 self._announce()
 
     async def _open_store(self) -> "Store":
-        def open_store() -> Store:
+        def open_store() -> "Store":
             from firefront.store.store import Store  # heavy
 
             return Store.open(self._options.store)
