@@ -19,14 +19,17 @@ SOURCE = HERE.parent.parent / "src"
 
 
 class Live:
-    """`Live(folder, "fake").start()`; environment variables configure the fake (see fakes.py)."""
+    """`Live(folder, "fake").start()`; environment variables configure the fake (see fakes.py).
+    What it stores is below its folder."""
 
     def __init__(self, folder: Path, *models: str, **env: object) -> None:
         self.models = models or ("fake",)
         self.fake_log = folder / "fake.log"
         self._out, self._err = folder / "out.log", folder / "err.log"
         values = {name: str(value) for name, value in env.items()}
+        self.home = folder / "home"
         self._env = {**os.environ, "PYTHONPATH": str(SOURCE), "FAKE_LOG": str(self.fake_log)}
+        self._env["FIREFRONT_HOME"] = str(self.home)
         self._env |= values
         self.url = ""
 

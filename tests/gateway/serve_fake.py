@@ -15,6 +15,7 @@ if __name__ == "__main__":
     environ = os.environ.get
     options = ServerOptions(
         port=0,
+        store=environ("FIREFRONT_STORE"),
         drain_timeout_s=float(environ("FAKE_DRAIN_S", "5")),
         command=(sys.executable, str(Path(__file__).with_name("fake_replica.py"))),
         limits=ReplicaLimits(hang_s=float(environ("FAKE_HANG_S", "5"))),

@@ -46,6 +46,14 @@ def serve(
     draft: Annotated[
         str | None, _Flag(help="Smaller model, same vocabulary, that drafts (same tokens, sooner).")
     ] = None,
+    store: Annotated[
+        str | None,
+        _Flag(
+            envvar="FIREFRONT_STORE",
+            show_envvar=True,
+            help="postgresql://... for what is kept; a file below FIREFRONT_HOME if absent.",
+        ),
+    ] = None,
     drain_timeout: Annotated[
         float, _Flag(min=0, help="Seconds that running requests get after SIGTERM.")
     ] = 30.0,
@@ -81,6 +89,7 @@ def serve(
     options = ServerOptions(
         host=host,
         port=port,
+        store=store,
         drain_timeout_s=drain_timeout,
         insecure=insecure,
         require_key=require_key,

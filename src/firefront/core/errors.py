@@ -60,6 +60,13 @@ class OverloadedError(FirefrontError):
         self.retry_after_s = retry_after_s
 
 
+class StorageFullError(FirefrontError):
+    """What was to be kept could not be written: the disk is full, over quota or read-only."""
+
+    status = 507
+    code = "storage_full"
+
+
 class ReplicaError(FirefrontError):
     """The replica that ran the request died or failed in the middle of it."""
 

@@ -6,9 +6,17 @@ unless someone says that whoever reaches the port may use it.
 
 import ipaddress
 
+from starlette.requests import Request
+
 from firefront.core.errors import RequestError
 
+LOCAL_ACCOUNT = "local"
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+def account_of(request: Request) -> str:
+    """Whose request it is."""
+    return LOCAL_ACCOUNT
 
 
 def is_loopback(host: str) -> bool:

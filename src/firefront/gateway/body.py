@@ -100,8 +100,14 @@ async def _read(request: Request, held: _Held) -> bytes:
 
 
 async def _refuse_large(request: Request, *, more: bool) -> None:
-    """Raise the 413, after reading on: most clients look for it only when they sent all."""
-    discarded = 0
+    if more:
+        await discard(request)
+    raise BodyTooLargeError(f"the body may have at most {MAX_BODY_BYTES >> 20} MiB")
+
+
+async def discard(request: Request) -> None:
+    """Read on before a refusal: most clients look for an answer only when they sent all."""
+    discarded, more = 0, True
     try:
         async with asyncio.timeout(5.0):
             while more and discarded < MAX_DISCARD_BYTES:
@@ -110,7 +116,6 @@ async def _refuse_large(request: Request, *, more: bool) -> None:
                 more = message.get("more_body", False)
     except TimeoutError:
         pass
-    raise BodyTooLargeError(f"the body may have at most {MAX_BODY_BYTES >> 20} MiB")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:

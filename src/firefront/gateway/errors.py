@@ -11,7 +11,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.core.errors import FirefrontError, OverloadedError, ReplicaError, RequestError
+from firefront.core.errors import (
+    FirefrontError,
+    OverloadedError,
+    ReplicaError,
+    RequestError,
+    StorageFullError,
+)
 from firefront.gateway.json_out import dumps
 
 CLIENT_GONE = 499  # logged only, never sent
@@ -59,7 +65,7 @@ def error_headers(error: FirefrontError) -> dict[str, str]:
             "retry-after": str(max(1, math.ceil(error.retry_after_s))),
             "retry-after-ms": str(int(error.retry_after_s * 1000)),
         }
-    if isinstance(error, ReplicaError):
+    if isinstance(error, ReplicaError | StorageFullError):
         return {"x-should-retry": "false"}
     if error.status in (408, 413, 431):
         return {"connection": "close", "x-should-retry": "false"}

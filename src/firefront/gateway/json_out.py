@@ -3,9 +3,14 @@
 from typing import Any
 
 import msgspec
+from starlette.responses import Response
 
 _encoder = msgspec.json.Encoder()
 
 
 def dumps(value: Any) -> bytes:
     return _encoder.encode(value)
+
+
+def json_response(value: Any) -> Response:
+    return Response(dumps(value), media_type="application/json")

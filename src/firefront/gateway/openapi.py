@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 
 from firefront.gateway.chat_body import ChatRequest
 from firefront.gateway.completion_body import CompletionRequest
+from firefront.gateway.metadata import MetadataUpdate
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -36,13 +37,19 @@ def accepts(kind: type[msgspec.Struct]) -> dict[str, Any]:
             "required": True,
             "content": {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}},
         },
-        "responses": {
-            "4XX": {
-                "description": "The request is at fault; `error.param` says where.",
-                "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
-            },
-            "503": {"description": "No room or not ready; see Retry-After."},
+        "responses": refusals(),
+    }
+
+
+def refusals() -> dict[str, Any]:
+    """The answers of a route that are errors."""
+    return {
+        "4XX": {
+            "description": "The request is at fault; `error.param` says where.",
+            "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
         },
+        "503": {"description": "No room or not ready; see Retry-After."},
+        "507": {"description": "No room on the disk."},
     }
 
 
@@ -51,7 +58,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         _, components = msgspec.json.schema_components(
-            [ChatRequest, CompletionRequest], ref_template=_REF
+            [ChatRequest, CompletionRequest, MetadataUpdate], ref_template=_REF
         )
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(components)

@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import structlog
@@ -29,6 +30,9 @@ from firefront.gateway import auth
 from firefront.gateway.http_guard import GuardedProtocol
 from firefront.gateway.render import Renderer, TextPort
 from firefront.gateway.state import Gateway, Settings, version
+
+if TYPE_CHECKING:
+    from firefront.store.store import Store  # heavy
 
 _SEND_ERRORS_S = 1.0  # for the error frames after a drain that took too long
 _TCP_STALL_MS = 60_000
@@ -55,6 +59,7 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8000
+    store: str | None = None  # a database's URL; None: a file in FIREFRONT_HOME
     drain_timeout_s: float = 30.0
     insecure: bool = False
     require_key: bool = False
@@ -139,11 +144,8 @@ class _Server:
                 asyncio.create_task(http.serve(sockets=[self._listener])),
                 asyncio.create_task(self._gateway.telemetry.watch_event_loop()),
             ]
-            await asyncio.wait({loading, stop}, return_when=asyncio.FIRST_COMPLETED)
-            if loading.done():
-                loading.result()  # raises why a model cannot be served
-                self._announce()
-            await stop
+            opening = self._gateway.opening_store = asyncio.create_task(self._open_store())
+            await self._until_stopped(loading, opening, stop)
             await self._drain()
         finally:
             loading.cancel()
@@ -154,7 +156,34 @@ class _Server:
                     await tasks[0]
                 tasks[1].cancel()
             await asyncio.gather(*(replica.stop() for replica in self._router.replicas))
+            await self._close_store()
         return 0
+
+    async def _until_stopped(
+        self, loading: asyncio.Task[None], opening: "asyncio.Task[Store]", stop: asyncio.Task[bool]
+    ) -> None:
+        """Announce when models are loaded. Raises why one, or the store, cannot be had."""
+        pending: set[asyncio.Task[Any]] = {loading, opening, stop}
+        while not stop.done():
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if loading in done:
+                self._announce()
+
+    async def _open_store(self) -> "Store":
+        def open_store() -> "Store":
+            from firefront.store.store import Store  # heavy
+
+            return Store.open(self._options.store)
+
+        return await asyncio.to_thread(open_store)
+
+    async def _close_store(self) -> None:
+        if self._gateway.opening_store is not None:
+            with contextlib.suppress(Exception):  # said already
+                store = await self._gateway.opening_store
+                await asyncio.to_thread(store.close)
 
     def _on_signal(self) -> None:
         if self._stop_asked.is_set():

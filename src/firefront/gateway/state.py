@@ -4,19 +4,24 @@ Owns admission and draining. Knows nothing of HTTP shapes. Invariant: after `dra
 admitted, and every generation that was is either finished or failed with an error.
 """
 
+import asyncio
 import hashlib
 import time
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from firefront.core.clock import Clock, SystemClock
-from firefront.core.errors import FirefrontError, OverloadedError
+from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError
 from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router
 from firefront.gateway.body import BodyReader
+from firefront.gateway.forms import FormReader
 from firefront.gateway.render import Renderer
 from firefront.gateway.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from firefront.store.store import Store  # heavy
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,12 +48,16 @@ class Gateway:
         *,
         settings: Settings = Settings(),
         clock: Clock | None = None,
+        store: "Store | None" = None,
     ) -> None:
         self.router = router
         self.settings = settings
         self.clock = clock or SystemClock()
         self.telemetry = Telemetry(router.replicas)
         self.bodies = BodyReader()
+        self.forms = FormReader()
+        self.store = store
+        self.opening_store: asyncio.Task[Store] | None = None  # until `store` is there
         self.created = int(time.time())
         self.draining = False
         self.num_exchanges = 0  # HTTP exchanges under way
@@ -62,6 +71,18 @@ class Gateway:
         """Raise if no new work is taken."""
         if self.draining:
             raise OverloadedError("the server is shutting down", retry_after_s=5.0)
+
+    async def ready_store(self) -> "Store":
+        """The store, as soon as it is open; NotFoundError if this gateway has none."""
+        if self.store is None and self.opening_store is not None:
+            try:
+                self.store = await asyncio.shield(self.opening_store)
+            except FirefrontError:  # the server ends with the reason
+                message = "what is stored cannot be reached"
+                raise OverloadedError(message, retry_after_s=5.0) from None
+        if self.store is None:
+            raise NotFoundError("this server stores nothing", code="no_store")
+        return self.store
 
     def served(self, model: str) -> "ServedModel":
         """What is needed to run a request on `model`."""

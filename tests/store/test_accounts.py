@@ -1,0 +1,67 @@
+"""What is another account's does not exist, whatever one does with its id."""
+
+from collections.abc import Callable
+
+import pytest
+
+from firefront.core.errors import NotFoundError
+from firefront.store.store import Store
+from tests.store.inside import add_account, add_completion, add_file, add_response
+
+
+def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
+    files, completions, responses = store.files, store.completions, store.responses
+    return {
+        "files.get": files.get,
+        "files.open": files.open,
+        "files.delete": files.delete,
+        "files.list": lambda account, id: files.list(account, after=id),
+        "completions.get": completions.get,
+        "completions.delete": completions.delete,
+        "completions.set_metadata": lambda a, id: completions.set_metadata(a, id, {"x": "y"}),
+        "completions.list": lambda account, id: completions.list(account, after=id),
+        "responses.get": responses.get,
+        "responses.delete": responses.delete,
+        "responses.update": lambda a, id: responses.update(a, id, status="x", response={}),
+        "responses.list": lambda account, id: responses.list(account, after=id),
+    }
+
+
+def test_every_method_that_takes_an_id_is_tried(store: Store) -> None:
+    public = {
+        f"{name}.{method}"
+        for name in ("files", "completions", "responses")
+        for method in vars(type(getattr(store, name)))
+        if not method.startswith("_")
+    }
+    without_id = {"incoming", "create", "purge_expired", "sweep"}
+    assert {use for use in public if use.partition(".")[2] not in without_id} == set(_uses(store))
+
+
+def test_foreign_ids_are_not_found(store: Store) -> None:
+    other = add_account(store, "other")
+    ids = {"files": add_file(store, b"x").id, "completions": "c", "responses": "r"}
+    add_completion(store, "c", metadata={"k": "v"})
+    add_response(store, "r")
+    for name, use in _uses(store).items():
+        with pytest.raises(NotFoundError):
+            use(other, ids[name.partition(".")[0]])
+    assert store.files.list(other).items == []
+    assert store.completions.list(other, metadata={"k": "v"}).items == []
+    assert store.responses.list(other).items == []
+    assert store.completions.get("local", "c").metadata == {"k": "v"}
+    assert store.responses.get("local", "r").status == "in_progress"
+    assert store.files.get("local", ids["files"])
+
+
+def test_accounts_may_use_the_same_ids(store: Store) -> None:
+    other = add_account(store, "other")
+    for account in ("local", other):
+        add_completion(store, "same", account, metadata={"of": account})
+        add_response(store, "same", account, model=account)
+        add_file(store, account.encode(), account, id="same")
+    assert store.completions.list(other, metadata={"of": "local"}).items == []
+    assert store.completions.get(other, "same").metadata == {"of": other}
+    assert store.responses.get("local", "same").model == "local"
+    store.files.delete(other, "same")
+    assert store.files.open("local", "same")[1].read() == b"local"

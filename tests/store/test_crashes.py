@@ -1,0 +1,140 @@
+"""Killed at any numbered point, the store is whole when it is opened again, and nothing that was
+acknowledged is lost.
+
+The points are the calls that change something: every statement and commit, every call of `os` in
+blobs.py. The first run is killed before the first of them, the second before the second, and so on,
+until one gets through.
+"""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy import event
+
+from firefront.store import blobs
+from firefront.store.store import Store
+from tests.store.inside import (
+    add_completion,
+    add_file,
+    add_response,
+    check_consistent,
+    contents,
+    in_child,
+)
+
+CALLS = {"open", "write", "fsync", "rename", "unlink", "close"}
+MIN_POINTS, MAX_POINTS = 100, 600
+
+
+class _Bomb:
+    """Kills this process when it is passed for the n-th time."""
+
+    def __init__(self, fuse: int) -> None:
+        self._left = fuse
+
+    def passed(self, *args: object, **kwargs: object) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def plant(self) -> None:
+        """Only in a child: it changes the modules."""
+        event.listen(sa.Engine, "before_cursor_execute", self.passed)
+        event.listen(sa.Engine, "commit", self.passed)
+        blobs.os = _Counted(self)  # type: ignore[assignment]
+
+
+class _Counted:
+    """The module `os` with a bomb before each call that matters."""
+
+    def __init__(self, bomb: _Bomb) -> None:
+        self._bomb = bomb
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(os, name)
+        if name not in CALLS:
+            return attribute
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._bomb.passed()
+            return attribute(*args, **kwargs)
+
+        return call
+
+
+STEPS: list[Callable[[Store], object]] = [
+    lambda store: add_file(store, b"first", id="first"),
+    lambda store: add_file(store, b"first", id="twin"),
+    lambda store: add_completion(store, "c", metadata={"a": "1"}),
+    lambda store: store.completions.set_metadata("local", "c", {"b": "2"}),
+    lambda store: add_response(store, "r"),
+    lambda store: store.responses.update("local", "r", status="completed", response={}),
+    lambda store: store.files.delete("local", "first"),
+    lambda store: store.files.delete("local", "twin"),
+    lambda store: add_file(store, b"again" * 100, id="again"),
+    lambda store: store.completions.delete("local", "c"),
+]
+
+
+def _state(store: Store) -> dict[str, object]:
+    """Everything that a user can see."""
+    return {
+        "files": {file.id: file.sha256 for file in store.files.list("local").items},
+        "completions": {c.id: c.metadata for c in store.completions.list("local").items},
+        "responses": {r.id: r.status for r in store.responses.list("local").items},
+    }
+
+
+def _states(folder: Path) -> list[dict[str, object]]:
+    """The states before the first step, and after each, when nothing goes wrong."""
+    store = Store.open(None, folder)
+    states = [_state(store)]
+    for step in STEPS:
+        step(store)
+        states.append(_state(store))
+    store.close()
+    return states
+
+
+def _live(url: str | None, home: Path, fuse: int, said: int) -> None:
+    """Take all steps with a bomb about. A byte in the pipe `said` for each that returned."""
+    _Bomb(fuse).plant()
+    store = Store.open(url, home)
+    for step in STEPS:
+        step(store)
+        os.write(said, b".")
+    store.close()
+
+
+@pytest.mark.parametrize("tables_are_there", [False, True], ids=["from nothing", "from tables"])
+def test_killed_at_every_point(
+    make_url: Callable[[], str | None], tmp_path: Path, tables_are_there: bool
+) -> None:
+    states = _states(tmp_path / "undisturbed")
+    for fuse in range(1, MAX_POINTS):
+        url, home = make_url(), tmp_path / str(fuse)
+        if tables_are_there:
+            Store.open(url, home).close()
+        listen, said = os.pipe()
+        status = in_child(lambda: _live(url, home, fuse, said))  # noqa: B023
+        os.close(said)
+        with os.fdopen(listen, "rb") as pipe:
+            num_done = len(pipe.read())
+        assert status in (0, -signal.SIGKILL), f"point {fuse}"
+        store = Store.open(url, home)
+        try:
+            assert _state(store) in states[num_done : num_done + 2], f"point {fuse}"
+            check_consistent(store, home)
+            add_file(store, b"life goes on")
+            assert b"life goes on" in contents(home).values()
+        finally:
+            store.close()
+        if status == 0:
+            assert num_done == len(STEPS) and fuse > MIN_POINTS
+            return
+    raise AssertionError(f"more than {MAX_POINTS} points")
