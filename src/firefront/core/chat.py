@@ -35,3 +35,11 @@ class Constraint(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = None
     param: str = "response_format"
 
+
+class Thinking(msgspec.Struct, frozen=True, kw_only=True):
+    """How much a reasoning model may think: `effort` goes to its template, `budget` ends the
+    thought after so many tokens. None: as the model does by itself."""
+
+    enabled: bool | None = None
+    effort: str | None = None
+    budget: int | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
+from firefront.core.chat import Thinking
 from firefront.core.errors import RequestError
 from firefront.core.sampling import MAX_LOGPROBS
 from firefront.gateway.constraints import constraint_of
@@ -18,6 +19,8 @@ from firefront.gateway.tool_fields import (
     read_tool_choice,
     read_tools,
 )
+
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 
 
 class Message(msgspec.Struct, kw_only=True):
@@ -64,6 +67,13 @@ class ChatRequest(GenerationRequest, kw_only=True):
     function_call: Annotated[
         Literal["none", "auto"] | dict[str, Any] | None, doc("older form of tool_choice")
     ] = None
+    reasoning_effort: Annotated[
+        str | int | bool | None,
+        doc("none to high; false: do not think; a number: tokens to think at most"),
+    ] = None
+    thinking: Annotated[
+        dict[str, Any] | None, doc('{"type": "enabled" or "disabled", "budget_tokens": n}')
+    ] = None
     prediction: Annotated[
         Prediction | str | None,
         doc("an expected answer: the same tokens, sooner where it is right"),
@@ -73,6 +83,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
     continue_final_message: Annotated[
         bool | None, doc("go on with the last message, an assistant's")
     ] = None
+    store: Annotated[bool | None, doc("keep it, for GET /v1/chat/completions")] = None
     modalities: Annotated[list[str] | None, doc('only ["text"]')] = None
 
 
@@ -102,6 +113,7 @@ def chat_task(request: ChatRequest) -> ChatTask:
         tool_choice=choice,
         parallel_tool_calls=request.parallel_tool_calls is not False and not request.functions,
         constraint=constraint_of(request),
+        thinking=_thinking(request),
         prediction=_prediction(request),
         template_kwargs=_template_kwargs(request.chat_template_kwargs),
         continues_last=continues,
@@ -173,6 +185,38 @@ def _logprobs(request: ChatRequest) -> int | None:
     if wanted is True:
         return top or 0
     return wanted if top is None else top
+
+
+def _thinking(request: ChatRequest) -> Thinking:
+    """OpenAI's effort, Fireworks' numbers and booleans for it, Anthropic's object."""
+    effort, given = request.reasoning_effort, request.thinking
+    if given is not None:
+        kind, budget = given.get("type"), given.get("budget_tokens")
+        if kind not in ("enabled", "disabled", "adaptive"):
+            raise RequestError(
+                "thinking.type: must be enabled or disabled", param="thinking.type"
+            )
+        _check_budget(budget, "thinking.budget_tokens")
+        return Thinking(enabled=kind != "disabled", budget=budget)
+    if effort is None:
+        return Thinking()
+    if isinstance(effort, bool):
+        return Thinking(enabled=effort)
+    if isinstance(effort, int):
+        _check_budget(effort, "reasoning_effort")
+        return Thinking(enabled=effort > 0, budget=effort or None)
+    if effort not in _EFFORTS:
+        raise RequestError(
+            f"reasoning_effort: must be one of {', '.join(_EFFORTS)}", param="reasoning_effort"
+        )
+    return Thinking(enabled=effort != "none", effort=None if effort == "none" else effort)
+
+
+def _check_budget(budget: Any, where: str) -> None:
+    if budget is None:
+        return
+    if type(budget) is not int or not 0 <= budget < 2**31:
+        raise RequestError(f"{where}: must be a number of tokens", param=where)
 
 
 def _prediction(request: ChatRequest) -> str | None:

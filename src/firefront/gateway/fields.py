@@ -85,6 +85,7 @@ class GenerationRequest(msgspec.Struct, kw_only=True):
     prompt_cache_key: Annotated[str | None, doc("accepted: prefixes are found without it")] = None
     user: Annotated[str | None, doc("accepted: says who asks")] = None
     safety_identifier: Annotated[str | None, doc("accepted: says who asks")] = None
+    metadata: Annotated[dict[str, str] | None, doc("kept with what is stored")] = None
 
     def max_prompt_tokens(self) -> int | None:
         """The shortest limit on the prompt, if any."""

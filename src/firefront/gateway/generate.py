@@ -197,6 +197,7 @@ class Generation:
             token_ids=prompt.token_ids,
             sampling=msgspec.structs.replace(prompt.sampling, n=1, seed=seed),
             prediction=prompt.prediction,
+            grammar=prompt.grammar,
             priority=self._service.priority,
             account_salt=_salt(self._service),
         )

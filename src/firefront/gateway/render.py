@@ -1,4 +1,4 @@
-"""From an API request to token ids, sampling parameters and a reader of the answer.
+"""From an API request to token ids, sampling parameters, a grammar and a reader of the answer.
 
 Owns the threads that tokenize. Knows nothing of replicas or HTTP. Invariant: what leaves here fits
 the model's context or was refused with both numbers; nothing is cut off unless the request said so.
@@ -13,7 +13,6 @@ from typing import Any, Protocol, TypeVar
 import jinja2
 import msgspec
 
-from firefront.core.chat import Constraint
 from firefront.core.errors import ContextLengthError, RequestError
 from firefront.core.sampling import SamplingParams
 from firefront.gateway.completion_body import CompletionRequest, prompts_of
@@ -21,9 +20,12 @@ from firefront.gateway.constraints import constraint_of
 from firefront.gateway.fields import sampling_of
 from firefront.gateway.task import ChatTask
 from firefront.text.answer import AnswerReader, PlainReader
+from firefront.text.answer_format import AnswerFormat
+from firefront.text.grammar import answer_grammar
 
 LARGE_PROMPT_BYTES = 64 << 10
 COMPLETION_MAX_TOKENS = 16
+_TAIL_TOKENS = 16  # of a prompt, to see whether it opens a thought
 _T = TypeVar("_T")
 
 
@@ -32,6 +34,8 @@ class TextPort(Protocol):
 
     @property
     def vocab_size(self) -> int: ...
+    @property
+    def answer_format(self) -> AnswerFormat: ...
     def encode(self, text: str, add_special: bool = True) -> list[int]: ...
     def encode_chat(
         self,
@@ -54,6 +58,7 @@ class Prompt:
     text: str | None
     sampling: SamplingParams
     prediction: list[int] = field(default_factory=list)
+    grammar: str | None = None
     reader: Callable[[], AnswerReader] = PlainReader
 
 
@@ -72,19 +77,30 @@ class Renderer:
 
     async def chat(self, task: ChatTask, max_len: int) -> Prompt:
         """The prompt of a conversation."""
-        _refuse_constraint(task.constraint)
-        if task.tools and task.tool_choice.mode != "none":
-            where = task.names.tools
-            raise RequestError(
-                f"{where}: calls are not supported yet; leave them out",
-                param=where,
-                code="unsupported_parameter",
-            )
         self._check_tokens(task.sampling)
         token_ids = await self.chat_tokens(task, max_len)
         sampling = _fitted(len(token_ids), task, max_len)
+        answers = self.tokenizer.answer_format
+        with_tools = bool(task.tools) and task.tool_choice.mode != "none"
+        tail = self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
+        in_thought = task.add_generation_prompt and answers.opens_thought(tail)
+        if answers.shows_special(with_tools=with_tools):
+            sampling = msgspec.structs.replace(sampling, skip_special_tokens=False)
         return Prompt(
-            token_ids, None, sampling, prediction=await self._predicted(task, max_len)
+            token_ids,
+            None,
+            sampling,
+            prediction=await self._predicted(task, max_len),
+            grammar=answer_grammar(
+                answers,
+                constraint=task.constraint,
+                tools=task.tools,
+                choice=task.tool_choice,
+                parallel=task.parallel_tool_calls,
+                thinking=task.thinking,
+                in_thought=in_thought,
+            ),
+            reader=lambda: answers.reader(with_tools=with_tools, in_thought=in_thought),
         )
 
     async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
@@ -124,14 +140,19 @@ class Renderer:
         num_bytes = sum(map(_num_chars, messages))
         if task.overflow == "error" and task.max_prompt_tokens is None:
             self._gate(num_bytes, max_len, where)
+        answers = self.tokenizer.answer_format
+        used = task.tools if task.tool_choice.mode != "none" else ()
+        prepared, tools = answers.prepare(messages, used, task.tool_choice)
+        kwargs = {**answers.template_kwargs(task.thinking), **task.template_kwargs}
         try:
             return await self._run(
                 num_bytes,
                 lambda: self.tokenizer.encode_chat(
-                    messages,
+                    prepared,
+                    tools,
                     add_generation_prompt=task.add_generation_prompt,
                     continues_last=task.continues_last,
-                    **task.template_kwargs,
+                    **kwargs,
                 ),
             )
         except (jinja2.TemplateError, TypeError) as error:
@@ -166,7 +187,7 @@ class Renderer:
         )
         sampling = msgspec.structs.replace(sampling, n=num_sequences)
         self._check_tokens(sampling)
-        _refuse_constraint(constraint_of(request))
+        grammar = answer_grammar(self.tokenizer.answer_format, constraint=constraint_of(request))
         rendered = []
         for prompt in prompts:
             token_ids = await self._tokens(prompt, request, max_len)
@@ -180,7 +201,7 @@ class Renderer:
                 default=COMPLETION_MAX_TOKENS,
                 shortens=request.context_length_exceeded_behavior == "truncate",
             )
-            rendered.append(Prompt(token_ids, text, fitted))
+            rendered.append(Prompt(token_ids, text, fitted, grammar=grammar))
         return rendered
 
     async def _tokens(
@@ -235,15 +256,6 @@ class Renderer:
     async def _run(self, num_bytes: int, work: Callable[[], _T]) -> _T:
         lane = self._large if num_bytes > LARGE_PROMPT_BYTES else self._small
         return await asyncio.get_running_loop().run_in_executor(lane, work)
-
-
-def _refuse_constraint(constraint: Constraint | None) -> None:
-    if constraint is not None:
-        raise RequestError(
-            f"{constraint.param}: constrained answers are not supported yet; leave it out",
-            param=constraint.param,
-            code="unsupported_parameter",
-        )
 
 
 def _fitted(num_prompt: int, task: ChatTask, max_len: int) -> SamplingParams:

@@ -6,7 +6,7 @@ Knows nothing of bodies, templates or replicas.
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from firefront.core.chat import Constraint, Tool, ToolChoice
+from firefront.core.chat import Constraint, Thinking, Tool, ToolChoice
 from firefront.core.sampling import SamplingParams
 
 
@@ -36,6 +36,7 @@ class ChatTask:
     tool_choice: ToolChoice = ToolChoice()
     parallel_tool_calls: bool = True
     constraint: Constraint | None = None
+    thinking: Thinking = Thinking()
     prediction: str | None = None
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     continues_last: bool = False

@@ -22,6 +22,7 @@ from firefront.text.vocab import SPACE_MARK, AddedToken, Vocabulary
 from firefront.weights.gguf import GGUFFile
 
 if TYPE_CHECKING:
+    from firefront.text.answer_format import AnswerFormat
     from firefront.text.template import ChatTemplate
 
 
@@ -196,6 +197,17 @@ class Tokenizer:
         if texts >= GENERIC_TOKENS:
             return ChatTemplate({"default": GENERIC_CHATML}, vocab.source, {}, is_generic=True)
         return None
+
+    @cached_property
+    def answer_format(self) -> "AnswerFormat":
+        """How this model marks thoughts and calls, from its own template and vocabulary."""
+        from firefront.text.answer_format import answer_format
+
+        template = self.chat_template
+        return answer_format(
+            template.text if template is not None and not template.is_generic else "",
+            {token.text: token.control for token in self._vocab.added},
+        )
 
     def _template_markup(self) -> tuple[AddedToken, ...]:
         """Control tokens, and the user-defined ones that the template writes (<tool_response>).
