@@ -9,7 +9,15 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from firefront.core.errors import FirefrontError
-from firefront.gateway import chat, completions, docs, health, models, openapi
+from firefront.gateway import (
+    chat,
+    completions,
+    docs,
+    health,
+    models,
+    openapi,
+    schemas_check,
+)
 from firefront.gateway.errors import error_response, http_error_response
 from firefront.gateway.middleware import Envelope
 from firefront.gateway.state import Gateway, version
@@ -26,7 +34,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (chat, completions, models, health, docs):
+    for module in (chat, completions, models, schemas_check, health, docs):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)

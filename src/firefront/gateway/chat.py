@@ -158,7 +158,7 @@ async def chat_completions(request: Request) -> Response:
     service, task = parsed.service(), chat_task(parsed)
     model = exchange.gateway.served(parsed.model)
     prompt = await model.renderer.chat(task, model.max_len)
-    generation = exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
+    generation = await exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
     shape = ChatShape(model, generation, parsed)
     if not parsed.stream:
 

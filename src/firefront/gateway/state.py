@@ -17,6 +17,7 @@ from firefront.fleet.router import Router
 from firefront.gateway.body import BodyReader
 from firefront.gateway.render import Renderer
 from firefront.gateway.telemetry import Telemetry
+from firefront.gateway.vetting import Vetting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Gateway:
         self.clock = clock or SystemClock()
         self.telemetry = Telemetry(router.replicas)
         self.bodies = BodyReader()
+        self.vetting = Vetting()
         self.created = int(time.time())
         self.draining = False
         self.num_exchanges = 0  # HTTP exchanges under way
@@ -72,6 +74,13 @@ class Gateway:
         if renderer is None or replica.hello is None:
             raise OverloadedError(f"model {model} is loading", retry_after_s=2.0)
         return ServedModel(replica, renderer)
+
+    def any_served(self) -> "ServedModel | None":
+        """A model that could run a request now, if there is one."""
+        for replica in self.router.replicas:
+            if replica.hello is not None and replica.name in self._renderers:
+                return ServedModel(replica, self._renderers[replica.name])
+        return None
 
     def not_ready(self) -> list[str]:
         """Why requests would be refused now; empty when ready."""
