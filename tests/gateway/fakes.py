@@ -24,6 +24,8 @@ class FakeTokenizer:
     """A token is a byte; 256 begins, 257 ends."""
 
     vocab_size = VOCAB_SIZE
+    special_ids = frozenset({BOS, EOS})
+    eos_ids = frozenset({EOS})
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:
         return list(text.encode())
