@@ -62,7 +62,7 @@ def test_a_pattern_is_the_whole_answer(pattern: str, good: list[str], bad: list[
         assert not accepts(source, text), text
 
 
-@pytest.mark.parametrize("pattern", ["(", "a(?=b)", r"(a)\1", "[z-a]", "*", "a{9999999}", r"\bx"])
+@pytest.mark.parametrize("pattern", ["(", "a(?=b)", r"(a)\1", "[z-a]", "*", r"\bx"])
 def test_patterns_that_cannot_be_honoured(pattern: str) -> None:
     with pytest.raises(GrammarError) as caught:
         new_matcher(_BYTES, source_of("regex", pattern))
@@ -92,7 +92,7 @@ def test_grammars_in_both_notations() -> None:
     for source in (lark, f"%llguidance {{}}\n{lark}", gbnf):
         grammar = source_of("grammar", source)
         assert accepts(grammar, "hi Ada") and not accepts(grammar, "hi ada")
-    assert accepts(source_of("grammar", 'root ::= start\nstart ::= "a" | "b"'), "b")
+    assert accepts(source_of("grammar", 'root ::= Part-one\nPart-one ::= "a" | "b"'), "b")
     assert accepts(source_of("grammar", 'start: "::=" /x+/'), "::=xx")
     spaced = 'start: "a" "b"\n%ignore / /'
     assert accepts(source_of("grammar", spaced), "a b")
@@ -103,6 +103,7 @@ def test_grammars_in_both_notations() -> None:
     [
         "root ::= nowhere",
         'main ::= "a"',
+        'root ::= start\nstart ::= "a"',
         "root ::= (",
         "root ::= " + "(" * 5000,
         'root ::= "\\q"',

@@ -22,14 +22,13 @@ LIMITS = {
     "max_grammar_size": 200_000,
 }
 MAX_REASON_CHARS = 400
-_REASONS = (
-    (re.compile(r"^(Error compiling[^:]*|Unsatisfiable schema): *"), ""),
-    (
-        re.compile(r".*oneOf constraints are not supported.*", re.DOTALL),
-        "alternatives of a oneOf may both match, and that just one does cannot be enforced; use anyOf",
-    ),
-    (re.compile(r"^schema is false$"), "nothing can match"),
+_ONE_OF = (
+    "alternatives of a oneOf may both match, and that just one does cannot be enforced; use anyOf"
 )
+# What the library says to its own authors: places in the source, the source itself, markers below it.
+_PLACE = re.compile(r"^(at )?\d+(\(\d+\))?: ")
+_CONTEXT = re.compile(r"^\s*(\d+ \| .*|\^+|<non-verbose/>|)$")
+_REGEX_ERROR = re.compile(r"^error: (.*)$", re.MULTILINE)
 
 
 class _Vocabulary:
@@ -78,11 +77,15 @@ def new_matcher(words: llguidance.LLTokenizer, source: str) -> llguidance.LLMatc
 
 def plain_reason(message: str) -> str:
     """The library's message without what it says to its own authors."""
-    reason = message.strip()
-    for pattern, better in _REASONS:
-        reason = pattern.sub(better, reason, count=1)
-    lines = [line.strip() for line in reason.splitlines() if line.strip()]
-    reason = "; ".join(lines[:3])
+    if "oneOf constraints are not supported" in message:
+        return _ONE_OF
+    if (found := _REGEX_ERROR.search(message)) is not None:
+        return f"the regular expression is not one that is supported: {found[1]}"
+    lines = [_PLACE.sub("", line.strip()) for line in message.splitlines()]
+    reason = "; ".join(line for line in lines if not _CONTEXT.match(line))
+    for words in ("failed to compile JSON schema: ", "Unsatisfiable schema: "):
+        reason = reason.replace(words, "")
+    reason = reason.replace("schema is false", "nothing can match")
     if len(reason) > MAX_REASON_CHARS:
         reason = reason[:MAX_REASON_CHARS] + "..."
     return reason or "the grammar cannot be compiled"

@@ -5,6 +5,7 @@ given, so it knows no limits and no library.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from firefront.text.schema_refs import child
 ErrorOf = Callable[[str], str | None]  # of a grammar's source
 _MARK = "%json "
 _MAX_TRIES = 400
+_UNSATISFIABLE = "unsatisfiable"
+_PROPERTY = re.compile(r"required property '(.*)' is unsatisfiable")
 
 
 def blame(source: str, reason: str, error_of: ErrorOf) -> Problem:
@@ -66,27 +69,37 @@ class _Search:
     def smallest(self, root: Mapping[str, Any], why: str) -> tuple[str, str]:
         """The pointer of the smallest part that fails as the whole does, and why."""
         schema: Any = root
-        pointer, is_smaller = "", True
+        pointer, seen, is_smaller = "", {""}, True
         while is_smaller:
             is_smaller = False
-            for at, part in _parts(schema, pointer):
+            for at, part in _parts(schema, pointer, root):
+                if at in seen or not _may_be_for(at, why):
+                    continue
                 found = self.error(part, root)
-                if found is not None and (found == why or found in why):
+                if found is not None and (found in why or _UNSATISFIABLE in why):
                     schema, pointer, why, is_smaller = part, at, found, True
+                    seen.add(at)
                     break
         return pointer, why
 
 
-def _parts(schema: Any, pointer: str) -> Iterator[tuple[str, Any]]:
-    """The schemas directly in one, by pointer. Definitions know where they were in the original."""
+def _may_be_for(pointer: str, why: str) -> bool:
+    """Whether a part can be what the reason speaks of: a property that it names must be that one."""
+    named = _PROPERTY.search(why)
+    return named is None or pointer.endswith(child("", named[1]))
+
+
+def _parts(schema: Any, pointer: str, root: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The schemas directly in one, by pointer, and the one that it refers to, which knows where it
+    was in the original."""
     if not isinstance(schema, Mapping):
         return
     for key, value in schema.items():
         at = child(pointer, key)
-        if key == "$defs":
-            for part in value.values():
-                if isinstance(part, Mapping) and "$comment" in part:
-                    yield part["$comment"], part
+        if key == "$ref":
+            target = root["$defs"][value.rpartition("/")[2]]
+            if isinstance(target, Mapping):
+                yield target["$comment"], target
         elif key in SCHEMAS or (key == "items" and not isinstance(value, list)):
             yield at, value
         elif key in SCHEMA_MAPS:
