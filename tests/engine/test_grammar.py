@@ -372,7 +372,7 @@ def test_a_grammar_that_counts_tokens_gets_no_drafts() -> None:
 def test_grammars_that_do_not_compile_are_refused() -> None:
     harness = steered()
     for source in ("", "start: [", "%llguidance {}\nstart: nowhere", '{"grammars": []}', "{"):
-        with pytest.raises(RequestError, match=""):
+        with pytest.raises(GrammarError):
             harness.submit("r", [1], LONG, grammar=source)
         with pytest.raises(GrammarError):
             harness.engine.check(
@@ -398,7 +398,7 @@ def test_padding_of_the_vocabulary_is_never_allowed() -> None:
     guide.look()
     bits = np.unpackbits(guide.masks[0].view(np.uint8), bitorder="little")
     assert not bits[WORDS.vocab_size :].any()
-    assert bits[: 256].sum() > 200 and all(bits[i] for i in WORDS.eos_ids)
+    assert bits[:256].sum() > 150 and all(bits[i] for i in WORDS.eos_ids)
 
 
 def test_the_cache_is_each_accounts_own_and_bounded() -> None:
@@ -408,9 +408,10 @@ def test_the_cache_is_each_accounts_own_and_bounded() -> None:
     assert grammars.known(b"b", source) is None
     other = grammars.known(b"a", source)
     assert other is not None
-    one.take(ord("{"))
+    (opening,) = WORDS.encode_rest('{"')
+    one.take(opening)
     other.look()
-    assert other.masks[0, ord("{") >> 5] >> (ord("{") & 31) & 1, "copies share nothing"
+    assert other.masks[0, opening >> 5] >> (opening & 31) & 1, "copies share nothing"
     chance = random.Random(0)
     sources = [
         schema_grammar({"const": "".join(chance.choices("abc", k=500)), "title": str(i)})
