@@ -1,12 +1,13 @@
-"""Structured output: how many schemas can be honoured, whether what they make is valid, what it costs.
+"""Structured output: how many schemas can be honoured, whether what they make is valid, what it
+costs.
 
     python bench/structured.py --schemas sample.jsonl.gz --model starter --json out.json
     python bench/structured.py --model qwen-coder-1.5b --streams 8      # speed alone
 
-A schema file has a JSON object a line with `schema` in it (jsonschemabench's sample does). Generations
-are judged by the `jsonschema` package. Speed: each round decodes free and constrained in turns, tokens as
-many and prompts as long, and a ratio is the median of the rounds' ratios to the free arm of the same
-round; over 1 is faster than free.
+A schema file has a JSON object a line with `schema` in it (jsonschemabench's sample does).
+Generations are judged by the `jsonschema` package. Speed: each round decodes free and constrained
+in turns, tokens as many and prompts as long, and a ratio is the median of the rounds' ratios to the
+free arm of the same round; over 1 is faster than free.
 """
 
 import argparse

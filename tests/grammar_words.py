@@ -1,6 +1,7 @@
 """A small vocabulary in the manner of byte-level BPE, and walks through grammars with it.
 
-Every byte is a token, so are some words and pieces of JSON, two control tokens and two ends of text.
+Every byte is a token, so are some words and pieces of JSON, two control tokens and two ends of
+text.
 """
 
 import random
@@ -11,8 +12,8 @@ from firefront.text.detokenizer import Detokenizer
 from firefront.text.matching import new_matcher, vocabulary
 
 PIECES = (
-    '{"', '"}', '": ', '": "', '", "', '", ', '"]', '["', "}, {", "\n", "\n\n", "  ", "    ", "\t\t",
-    "true", "false", "null", "name", "age", "the", " the", " and", "10", "00", "123", ".5", "\\n",
+    '{"', '"}', '": ', '": "', '", "', '", ', '"]', '["', "}, {", "\n", "\n\n", "  ", "    ",
+    "\t\t", "true", "false", "null", "name", "age", "the", " the", " and", "10", "00", "123", ".5", "\\n",
     "é", "日本", "http", "://", "-01-", "20",
 )  # fmt: skip
 
@@ -64,19 +65,19 @@ def tiny_vocabulary() -> llguidance.LLTokenizer:
     return vocabulary(WORDS.table, WORDS.special_ids, WORDS.eos_ids, WORDS.encode_rest)
 
 
-_BYTES = llguidance.LLTokenizer("byte")
+BYTES = llguidance.LLTokenizer("byte")
 
 
 def accepts(source: str, text: str) -> bool:
     """Whether the grammar's texts include this one."""
-    matcher = new_matcher(_BYTES, source)
+    matcher = new_matcher(BYTES, source)
     data = list(text.encode())
     return matcher.try_consume_tokens(data) == len(data) and matcher.is_accepting()
 
 
 def walk(source: str, seed: int, most: int = 2000) -> str | None:
     """A text of the grammar, byte after byte by chance; None where it does not end in time."""
-    matcher, chance = new_matcher(_BYTES, source), random.Random(seed)
+    matcher, chance = new_matcher(BYTES, source), random.Random(seed)
     data = bytearray()
     for _ in range(most):
         if matcher.is_stopped():

@@ -89,7 +89,9 @@ def grammar_of(constraint: object) -> str:
     return grammar_source(rules.expression, [rules])
 
 
-def steered(wish: Wish = by_chance, *, executor: Adversary | None = None, **config: object) -> Harness:
+def steered(
+    wish: Wish = by_chance, *, executor: Adversary | None = None, **config: object
+) -> Harness:
     """A harness with the tiny vocabulary, whose steps obey grammars."""
     return Harness(
         executor or Adversary(wish),

@@ -1,10 +1,12 @@
-"""Grammars compiled beside the steps: every request comes out once, in words if not with a guide."""
+"""Grammars compiled beside the steps: every request comes out once, in words if not with a
+guide."""
 
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from firefront.core.chat import Constraint
@@ -16,6 +18,7 @@ from firefront.engine.compiling import CompileQueue
 from firefront.engine.grammar import Grammars, Guide
 from firefront.engine.worker import Loaded, Worker
 from tests.engine.adversary import grammar_of, steered
+from tests.engine.harness import Output
 from tests.grammar_words import WORDS
 
 PATTERN = grammar_of(Constraint(kind="regex", value="[ab]{3}"))
@@ -95,8 +98,6 @@ class Post:
     """The worker's inbox and outbox, without a socket."""
 
     def __init__(self) -> None:
-        import numpy as np
-
         self.new_work = np.zeros(1, np.int32)
         self.sent: list[Any] = []
         self.num_woken = 0
@@ -115,12 +116,13 @@ def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
         grammars=grammars,
     )  # fmt: skip
     worker = Worker(loaded, post, post)  # type: ignore[arg-type]
-    for message in (submit("held"), submit("gone"), submit("bad", "start: ["), submit("free", None)):
-        worker._handle(message)
+    sent = {"held": PATTERN, "gone": PATTERN, "bad": "start: [", "free": None}
+    for name, source in sent.items():
+        worker._handle(submit(name, source))
     worker._handle(Abort(request_id="gone", generation=1))
     worker._handle(Drain())
     worker._handle(submit("late"))
-    harness.outputs["free"] = harness.outputs["free"] if "free" in harness.outputs else _output()
+    harness.outputs["free"] = Output()
     harness.run()
     assert harness.outputs["free"].finish is not None
     refusals = [reply for reply in post.sent if isinstance(reply, Delta)]
@@ -130,14 +132,8 @@ def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
     wait_until(lambda: compiled.extend(worker._compiling.drain()) or len(compiled) == 2)
     assert post.num_woken >= 2
     for request, outcome in compiled:
-        harness.outputs[request.request_id] = _output()
+        harness.outputs[request.request_id] = Output()
         worker._run_compiled(request, outcome)
     assert len(harness.run()["held"].text) == 3
     refusals = [reply for reply in post.sent if isinstance(reply, Delta)]
     assert [(r.request_id, r.error_code) for r in refusals[1:]] == [("bad", "invalid_grammar")]
-
-
-def _output() -> Any:
-    from tests.engine.harness import Output
-
-    return Output()

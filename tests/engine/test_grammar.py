@@ -12,6 +12,7 @@ import pytest
 
 from firefront.core.chat import Constraint
 from firefront.core.errors import GrammarError, RequestError
+from firefront.core.messages import Submit
 from firefront.core.sampling import SamplingParams
 from firefront.engine.grammar import Grammars, Guide
 from tests.engine import adversary
@@ -173,7 +174,8 @@ def test_steered_and_free_neighbours_are_as_alone() -> None:
         want = expected([i + 1] * (5 * i + 1), free, WORDS.vocab_size)
         assert outputs[f"free{i}"].token_ids == want
         alone = steered()
-        alone.submit("a", [i + 1] * 7, with_fields(LONG, seed=i), grammar=schema_grammar(SCHEMAS[i]))
+        grammar = schema_grammar(SCHEMAS[i])
+        alone.submit("a", [i + 1] * 7, with_fields(LONG, seed=i), grammar=grammar)
         assert alone.run()["a"].token_ids == outputs[f"held{i}"].token_ids
 
 
@@ -386,9 +388,7 @@ def test_grammars_that_do_not_compile_are_refused() -> None:
     assert free.run()["r"].token_ids == solo([1]).token_ids
 
 
-def _submit(source: str) -> Any:
-    from firefront.core.messages import Submit
-
+def _submit(source: str) -> Submit:
     return Submit(request_id="r", generation=1, token_ids=[1], sampling=LONG, grammar=source)
 
 

@@ -42,6 +42,11 @@ def test_every_spelling_runs(live: Live, fields: dict[str, Any]) -> None:
     assert "x-firefront-ignored-params" not in answer.headers
 
 
+NEVER_NULL = {"properties": {"a": {"not": {}}}}
+AHEAD = {"properties": {"a": {"type": "string", "pattern": "(?=a)"}}}
+IF = {"if": {}, "then": {"minLength": 1}}
+
+
 def format_of(schema: Any) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
 
@@ -49,11 +54,8 @@ def format_of(schema: Any) -> dict[str, Any]:
 WHERE = "response_format.json_schema.schema"
 BAD: list[tuple[dict[str, Any], str, str]] = [
     ({"response_format": format_of({"type": "strin"})}, WHERE, "/type"),
-    ({"response_format": format_of({"properties": {"a": {"not": {}}}})}, WHERE, "/properties/a/not"),
-    (
-        {"response_format": format_of({"properties": {"a": {"type": "string", "pattern": "(?=a)"}}})},
-        WHERE, "/properties/a",
-    ),
+    ({"response_format": format_of(NEVER_NULL)}, WHERE, "/properties/a/not"),
+    ({"response_format": format_of(AHEAD)}, WHERE, "/properties/a"),
     ({"response_format": format_of({"$ref": "http://169.254.169.254/x"})}, WHERE, "/$ref"),
     ({"response_format": format_of({"allOf": [{"type": "null"}, {"type": "string"}]})}, WHERE, ""),
     ({"guided_json": {"uniqueItems": True}}, "guided_json", "/uniqueItems"),
@@ -94,7 +96,7 @@ def test_check_says_what_is_wrong(live: Live) -> None:
     assert status == 200 and found["ok"] and found["errors"] == []
     assert found["model"] == "fake" and found["grammar_bytes"] > 50
     assert found["compile_ms"] > 0 and found["first_mask_ms"] > 0
-    schema = {"x-y": 1, "properties": {"a": {"type": "x"}, "b": {"if": {}, "then": {"minLength": 1}}}}
+    schema = {"x-y": 1, "properties": {"a": {"type": "x"}, "b": IF}}
     status, found = post_check(live, schema=schema)
     assert status == 200 and not found["ok"] and found["ignored"] == ["/x-y"]
     assert [e["pointer"] for e in found["errors"]] == ["/properties/a/type", "/properties/b/if"]
@@ -103,7 +105,7 @@ def test_check_says_what_is_wrong(live: Live) -> None:
     assert status == 200 and [e["pointer"] for e in found["errors"]] == ["/items"]
 
 
-@pytest.mark.parametrize("schema", [5, "x", [], False, {"$ref": "#"}, {"enum": [["a"] * 20_000]}])
+@pytest.mark.parametrize("schema", [5, "x", [], False, {"$ref": "#"}, {"enum": [["a"] * 50_000]}])
 def test_check_takes_anything_for_a_schema(live: Live, schema: Any) -> None:
     status, found = post_check(live, schema=schema)
     assert status == 200 and not found["ok"] and found["errors"][0]["message"]

@@ -15,7 +15,7 @@ from firefront.text.constraint_grammar import MAX_GBNF_RULES, constraint_rules
 from firefront.text.grammar import answer_grammar
 from firefront.text.matching import new_matcher
 from firefront.text.schema_check import check
-from tests.grammar_words import _BYTES, accepts, walk
+from tests.grammar_words import BYTES, accepts, walk
 
 
 def source_of(kind: Any, value: Any = None) -> str:
@@ -65,7 +65,7 @@ def test_a_pattern_is_the_whole_answer(pattern: str, good: list[str], bad: list[
 @pytest.mark.parametrize("pattern", ["(", "a(?=b)", r"(a)\1", "[z-a]", "*", r"\bx"])
 def test_patterns_that_cannot_be_honoured(pattern: str) -> None:
     with pytest.raises(GrammarError) as caught:
-        new_matcher(_BYTES, source_of("regex", pattern))
+        new_matcher(BYTES, source_of("regex", pattern))
     assert 3 < len(caught.value.message) < 500
 
 
@@ -144,7 +144,8 @@ def random_schema(chance: random.Random, depth: int) -> Any:
     some = [random_schema(chance, depth - 1) for _ in range(chance.randint(1, 3))]
     names = chance.sample(["a", "b", "ab", "name", "é", "x y", '"'], len(some))
     if kind == "object":
-        schema: dict[str, Any] = {"type": "object", "properties": dict(zip(names, some, strict=True))}
+        properties = dict(zip(names, some, strict=True))
+        schema: dict[str, Any] = {"type": "object", "properties": properties}
         schema["required"] = chance.sample(names, chance.randint(0, len(names)))
         if chance.random() < 0.2:
             schema["required"].append("other")
@@ -164,7 +165,8 @@ def random_schema(chance: random.Random, depth: int) -> Any:
         return {"type": "array", "items": some[0], "minItems": low, "maxItems": low + 2}
     if kind == "tuple":
         last = chance.choice([False, True, {"type": "null"}])
-        return {"type": "array", "prefixItems": some, "items": last, "minItems": chance.randint(0, 2)}
+        low = chance.randint(0, 2)
+        return {"type": "array", "prefixItems": some, "items": last, "minItems": low}
     return {kind: some}
 
 
@@ -177,7 +179,7 @@ def test_whatever_compiles_is_kept_by_every_text() -> None:
             continue
         source = source_of("json_schema", schema)
         try:
-            new_matcher(_BYTES, source)
+            new_matcher(BYTES, source)
         except GrammarError:
             continue
         num_compiled += 1

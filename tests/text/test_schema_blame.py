@@ -11,12 +11,12 @@ from firefront.text.grammar import answer_grammar
 from firefront.text.matching import new_matcher
 from firefront.text.schema_blame import blame
 from firefront.text.schema_check import Problem
-from tests.grammar_words import _BYTES
+from tests.grammar_words import BYTES
 
 
 def error_of(source: str) -> str | None:
     try:
-        new_matcher(_BYTES, source)
+        new_matcher(BYTES, source)
     except GrammarError as error:
         return error.message
     return None

@@ -60,7 +60,8 @@ REFUSED: list[tuple[Any, str, str]] = [
     ({"$ref": "#"}, "", "refers to itself"),
     ({"anyOf": [{"$ref": "#"}, {"type": "null"}]}, "", "refers to itself"),
     (
-        {"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}},
+        {"$ref": "#/$defs/a",
+         "$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"allOf": [{"$ref": "#/$defs/a"}]}}},
         "/$defs/a", "refers to itself",
     ),
     ({"$ref": "#/$defs/node", "$defs": {"node": {**NODE, "required": ["next"]}}}, "", "no end"),
@@ -134,7 +135,8 @@ def test_what_is_kept(schema: Any, kept: Any) -> None:
 
 
 def test_foreign_keywords_are_reported() -> None:
-    checked = check({"x-order": 1, "properties": {"a": {"tsType": "A"}}, "x-guidance": {"lenient": 1}})
+    schema = {"x-order": 1, "properties": {"a": {"tsType": "A"}}, "x-guidance": {"lenient": 1}}
+    checked = check(schema)
     assert checked.ignored == ["/x-order", "/properties/a/tsType", "/x-guidance"]
     assert checked.schema == {"properties": {"a": {}}}
 
@@ -255,7 +257,9 @@ def test_what_references_repeat_is_bounded() -> None:
 def test_a_long_chain_of_references() -> None:
     names = [f"d{i}" for i in range(1200)]
     defs: dict[str, Any] = {
-        name: {"type": "object", "required": ["n"], "properties": {"n": {"$ref": f"#/$defs/{then}"}}}
+        name: {
+            "type": "object", "required": ["n"], "properties": {"n": {"$ref": f"#/$defs/{then}"}}
+        }
         for name, then in zip(names, names[1:], strict=False)
     }
     ended = {"$ref": "#/$defs/d0", "$defs": {**defs, names[-1]: {"type": "null"}}}

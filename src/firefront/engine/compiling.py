@@ -1,7 +1,7 @@
 """Grammars compiled beside the steps: requests wait here until theirs is ready.
 
-Owns one thread and the requests in it. Knows no engine and no socket. Invariant: a request that was put
-comes out once, with a guide or the reason why there is none, unless it was aborted before.
+Owns one thread and the requests in it. Knows no engine and no socket. Invariant: a request that was
+put comes out once, with a guide or the reason why there is none, unless it was aborted before.
 """
 
 import logging

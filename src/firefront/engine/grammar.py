@@ -1,4 +1,5 @@
-"""Which tokens may come next: grammars compiled for one vocabulary, and where each sequence is in its.
+"""Which tokens may come next: grammars compiled for one vocabulary, and where each sequence is in
+its.
 
 Owns the cache of compiled grammars and the masks. Knows no schemas, no tools and no batches.
 Invariant: a grammar of one account is never looked up for another; a matcher that fails raises, and
@@ -104,8 +105,9 @@ class Grammars:
 
 
 class Guide:
-    """One sequence's place in its grammar. After `look`, row 0 of `masks` says bit by bit which tokens
-    may come next, and row i which may come after the i-th of the drafts that were looked at."""
+    """One sequence's place in its grammar. After `look`, row 0 of `masks` says bit by bit which
+    tokens may come next, and row i which may come after the i-th of the drafts that were looked
+    at."""
 
     __slots__ = (
         "_address", "_allowed", "_is_quick", "_matcher", "_not_ends", "_row_bytes", "can_step_back",
@@ -131,8 +133,9 @@ class Guide:
     def restrict(
         self, *, allowed: NDArray[np.uint32] | None, goes_on: bool, one_by_one: bool
     ) -> None:
-        """Allow only `allowed` of what the grammar allows; `goes_on`: no end of text while the grammar
-        has anything else to say; `one_by_one`: every token is to be chosen, forced or not."""
+        """Allow only `allowed` of what the grammar allows; `goes_on`: no end of text while the
+        grammar has anything else to say; `one_by_one`: every token is to be chosen, forced or
+        not."""
         self._allowed = allowed
         if goes_on:
             self._allowed = self._not_ends if allowed is None else allowed & self._not_ends
@@ -149,8 +152,8 @@ class Guide:
         return list(self._matcher.compute_ff_tokens()) if self._is_quick else []
 
     def look(self, drafts: Sequence[int] = ()) -> int:
-        """Fill `masks`. Returns how many of the drafts can be verified: up to one that is not allowed,
-        and no further than where tokens are forced."""
+        """Fill `masks`. Returns how many of the drafts can be verified: up to one that is not
+        allowed, and no further than where tokens are forced."""
         if len(drafts) >= len(self.masks):
             self._reserve(len(drafts) + 1)
         self._fill(0)

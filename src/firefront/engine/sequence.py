@@ -66,8 +66,8 @@ class Sequence:
         self.block_keys: list[bytes] = []
         self.is_finished = False
 
-        # What the sampler reads, filled by step_inputs.prepare. `masks`: tokens allowed next, bit by
-        # bit, and behind each of the drafts. With a guide they change after each token.
+        # What the sampler reads, filled by step_inputs.prepare. `masks`: tokens allowed next, bit
+        # by bit, and behind each of the drafts. With a guide they change after each token.
         self.sampler_row: NDArray[np.void]
         self.has_history = False
         self.bias_ids: NDArray[np.int32]

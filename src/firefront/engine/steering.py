@@ -1,7 +1,7 @@
 """The masks of the next step: what grammars allow each of its sequences, and of their drafts.
 
-Works on a plan before its arrays are filled. Invariant: a grammar that fails takes its own sequence out
-of the plan, and no other.
+Works on a plan before its arrays are filled. Invariant: a grammar that fails takes its own sequence
+out of the plan, and no other.
 """
 
 from firefront.engine.scheduler import StepPlan
@@ -11,8 +11,8 @@ Failure = tuple[Sequence, Exception]
 
 
 def look_ahead(plan: StepPlan, drafts: list[list[int]]) -> list[Failure]:
-    """Fill the masks of all that choose a token; `drafts`, one list a decode, are cut where they are
-    not allowed. Returns the sequences that failed, which the plan no longer has."""
+    """Fill the masks of all that choose a token; `drafts`, one list a decode, are cut where they
+    are not allowed. Returns the sequences that failed, which the plan no longer has."""
     failures: list[Failure] = []
     for idx in range(len(plan.decodes) - 1, -1, -1):
         sequence = plan.decodes[idx]

@@ -20,7 +20,8 @@ _log = logging.getLogger(__name__)
 
 
 class Uptake:
-    """`sequences` are all that have not ended. `forget` is called when a sequence's biases change."""
+    """`sequences` are all that have not ended. `forget` is called when a sequence's biases
+    change."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """What every generating endpoint does around its own words: admit, parse, run, answer.
 
-Owns the headers that say what was ignored and how long it took, and the choice between a stream and a
-whole answer.
+Owns the headers that say what was ignored and how long it took, and the choice between a stream and
+a whole answer.
 """
 
 import urllib.parse

@@ -1,7 +1,7 @@
 """From an API request to token ids, sampling parameters, a grammar and a reader of the answer.
 
-Owns the threads that tokenize. Knows nothing of replicas or HTTP. Invariant: what leaves here fits the
-model's context or was refused with both numbers; nothing is cut off unless the request said so.
+Owns the threads that tokenize. Knows nothing of replicas or HTTP. Invariant: what leaves here fits
+the model's context or was refused with both numbers; nothing is cut off unless the request said so.
 """
 
 import asyncio

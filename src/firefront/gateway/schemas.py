@@ -1,7 +1,7 @@
 """From a parsed body to a typed request: what is refused by name, what is reported as ignored.
 
-Invariant: a field is either one of the request's, refused with a 400 because leaving it out would change
-the answer, or reported as ignored.
+Invariant: a field is either one of the request's, refused with a 400 because leaving it out would
+change the answer, or reported as ignored.
 """
 
 import re

@@ -1,6 +1,7 @@
 """POST /v1/schemas:check: would this schema or grammar be honoured, and if not, what is in the way?
 
-Runs nothing on a model. Invariant: whatever a schema holds, the answer is a 200 that says what is wrong.
+Runs nothing on a model. Invariant: whatever a schema holds, the answer is a 200 that says what is
+wrong.
 """
 
 import asyncio
@@ -60,7 +61,8 @@ async def check_schema(request: Request) -> dict[str, Any]:
 
 
 def _read(constraint: Constraint) -> tuple[Checked, str | None]:
-    """What can be seen of a constraint without compiling it, and its grammar if that may be tried."""
+    """What can be seen of a constraint without compiling it, and its grammar if that may be
+    tried."""
     checked = check(constraint.value) if constraint.kind == "json_schema" else Checked()
     if checked.problems:
         return checked, None

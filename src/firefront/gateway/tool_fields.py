@@ -1,6 +1,7 @@
 """Tools and tool_choice as OpenAI's two APIs spell them, read into core records.
 
-Chat completions wraps a function ({"type", "function": {...}}), Responses does not; both are read here.
+Chat completions wraps a function ({"type", "function": {...}}), Responses does not; both are read
+here.
 """
 
 import re

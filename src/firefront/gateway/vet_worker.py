@@ -1,8 +1,8 @@
 """A process that tries grammars out, so that one which takes too long can be killed with it.
 
-Reads frames on its standard input, answers on its output, ends with its input. Knows no accounts and no
-requests. Invariant: it never takes more memory than MAX_MEMORY_BYTES, nor much more than MAX_CPU_S of
-time for one grammar, even when nobody is there to kill it.
+Reads frames on its standard input, answers on its output, ends with its input. Knows no accounts
+and no requests. Invariant: it never takes more memory than MAX_MEMORY_BYTES, nor much more than
+MAX_CPU_S of time for one grammar, even when nobody is there to kill it.
 """
 
 import resource

@@ -147,7 +147,7 @@ class Vetting:
         try:
             await self._answer(START_LIMIT_S)
         except (TimeoutError, EOFError):
-            raise FirefrontError("grammars cannot be looked at: the process does not start") from None
+            raise FirefrontError("grammars cannot be tried: the process does not start") from None
 
     async def _ask(self, job: msgspec.Struct, limit_s: float) -> Verdict:
         assert self._process is not None and self._process.stdin is not None
@@ -172,7 +172,8 @@ class Vetting:
 
 
 class _Verdicts:
-    """Verdicts of late, least recently used ones forgotten first, an account's apart from others'."""
+    """Verdicts of late, least recently used ones forgotten first, an account's apart from
+    others'."""
 
     def __init__(self) -> None:
         self._kept: OrderedDict[str, OrderedDict[bytes, Verdict]] = OrderedDict()

@@ -35,7 +35,8 @@ def structured_outputs(value: Any) -> Constraint:
 
 
 def of_kind(kind: str, value: Any, where: str) -> Constraint:
-    """A constraint of json, regex, choice or grammar; RequestError naming `where` if it is not one."""
+    """A constraint of json, regex, choice or grammar; RequestError naming `where` if it is not
+    one."""
     if kind == "json":
         if isinstance(value, str):
             try:

@@ -1,7 +1,7 @@
 """A request's constraint as rules of a grammar: JSON of a schema, a pattern, one of some texts.
 
-Owns how JSON is spelled. Invariant: JSON has no white space but the one place after a comma and a colon,
-so a model cannot go on writing white space for ever.
+Owns how JSON is spelled. Invariant: JSON has no white space but the one place after a comma and a
+colon, so a model cannot go on writing white space for ever.
 """
 
 import json

@@ -22,7 +22,7 @@ def answer_grammar(
     thinking: Thinking = Thinking(),
     in_thought: bool = False,
 ) -> str | None:
-    """The grammar of the answer; None where anything goes. RequestError if it cannot be as asked."""
+    """The grammar of the answer; None where anything goes. RequestError if it cannot be."""
     if tools and choice.mode != "none":
         raise RequestError("tools: are not supported yet", param="tools")
     if constraint is None:

@@ -25,7 +25,7 @@ MAX_REASON_CHARS = 400
 _ONE_OF = (
     "alternatives of a oneOf may both match, and that just one does cannot be enforced; use anyOf"
 )
-# What the library says to its own authors: places in the source, the source itself, markers below it.
+# What the library says to its own authors: places in the source, the source, markers below it.
 _PLACE = re.compile(r"^(at )?\d+(\(\d+\))?: ")
 _CONTEXT = re.compile(r"^\s*(\d+ \| .*|\^+|<non-verbose/>|)$")
 _REGEX_ERROR = re.compile(r"^error: (.*)$", re.MULTILINE)
@@ -58,8 +58,8 @@ def vocabulary(
     eos_ids: Iterable[int],
     encode: Callable[[str], list[int]],
 ) -> llguidance.LLTokenizer:
-    """`tokens`: the bytes of each. Special tokens, ends among them, match no text. `encode` gives the
-    tokens of text in the middle of other text; what a grammar forces is written in these."""
+    """`tokens`: the bytes of each. Special tokens, ends among them, match no text. `encode` gives
+    the tokens of text in the middle of other text; what a grammar forces is written in these."""
     ends = sorted(eos_ids)
     special = {*special_ids, *ends}
     wrapper: Any = llguidance.TokenizerWrapper(_Vocabulary(tokens, special, ends[0], encode))

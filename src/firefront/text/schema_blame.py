@@ -1,7 +1,7 @@
 """Which part of a schema is at fault when the grammar it is in does not compile.
 
-Looks for the smallest schema that fails alone for the same reason. Compiles through a function it is
-given, so it knows no limits and no library.
+Looks for the smallest schema that fails alone for the same reason. Compiles through a function it
+is given, so it knows no limits and no library.
 """
 
 import json
@@ -22,7 +22,8 @@ _PROPERTY = re.compile(r"required property '(.*)' is unsatisfiable")
 
 
 def blame(source: str, reason: str, error_of: ErrorOf) -> Problem:
-    """What is wrong with the grammar, and where in its JSON Schema if it has one that is at fault."""
+    """What is wrong with the grammar, and where in its JSON Schema if it has one that is at
+    fault."""
     search = _Search(error_of)
     for schema in _schemas(source):
         found = search.error(schema, schema)
@@ -84,7 +85,8 @@ class _Search:
 
 
 def _may_be_for(pointer: str, why: str) -> bool:
-    """Whether a part can be what the reason speaks of: a property that it names must be that one."""
+    """Whether a part can be what the reason speaks of: a property that it names must be that
+    one."""
     named = _PROPERTY.search(why)
     return named is None or pointer.endswith(child("", named[1]))
 

@@ -37,8 +37,8 @@ class Problem:
 
 @dataclass
 class Checked:
-    """`schema` is as it may be compiled, if there are no problems. `ignored` points at keywords that
-    belong to no draft. `one_of_is_exact`: no two alternatives of a oneOf can both match."""
+    """`schema` is as it may be compiled, if there are no problems. `ignored` points at keywords
+    that belong to no draft. `one_of_is_exact`: no two alternatives of a oneOf can both match."""
 
     schema: dict[str, Any] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -252,8 +252,8 @@ class _Walk:
             return
         if self.relaxed:
             self.checked.ignored.append(at)
-            return
-        self.refuse(at, f"{key} cannot be enforced; leave it out, and check it yourself")
+        elif key not in ("then", "else"):  # their `if` has been refused
+            self.refuse(at, f"{key} cannot be enforced; leave it out, and check it yourself")
 
     def _unknown(self, key: str, at: str) -> None:
         known = words.meant(key)

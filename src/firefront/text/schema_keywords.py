@@ -1,15 +1,15 @@
 """JSON Schema's keywords, of every draft, sorted by what can be done about them.
 
-Owns the lists only. Invariant: a keyword of any draft is in exactly one of them, so what is in none is
-a vendor's own and, as the standard says, an annotation.
+Owns the lists only. Invariant: a keyword of any draft is in exactly one of them, so what is in none
+is a vendor's own and, as the standard says, an annotation.
 """
 
 # Say nothing about which values are right.
 ANNOTATIONS = frozenset(
     {
         "$comment", "$recursiveAnchor", "$schema", "$vocabulary", "contentEncoding",
-        "contentMediaType", "contentSchema", "default", "deprecated", "description", "examples", "readOnly", "title",
-        "writeOnly",
+        "contentMediaType", "contentSchema", "default", "deprecated", "description", "examples",
+        "readOnly", "title", "writeOnly",
         # OpenAPI's
         "discriminator", "example", "externalDocs", "xml",
     }
@@ -29,8 +29,8 @@ SCHEMAS = frozenset({"additionalItems", "additionalProperties"})
 OTHERS = frozenset({"$ref", "const", "enum", "format", "items", "pattern", "required", "type"})
 HONOURED = COUNTS | NUMBERS | SCHEMA_LISTS | SCHEMA_MAPS | SCHEMAS | OTHERS
 
-# Would restrict what is right, but cannot be enforced while a text is written. With one of the given
-# values a keyword restricts nothing.
+# Would restrict what is right, but cannot be enforced while a text is written. With one of the
+# given values a keyword restricts nothing.
 _NOTHING = (True, {})
 REFUSED: dict[str, tuple[object, ...]] = {
     "$dynamicRef": (),

@@ -18,8 +18,10 @@ def value_problem(key: str, value: Any) -> str | None:
 
 
 def _count(key: str, value: Any) -> str | None:
-    is_whole = isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1
-    return None if is_whole and 0 <= value <= _EXACT else "must be a whole number, 0 or more"
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if is_number and value == value // 1 and 0 <= value <= _EXACT:
+        return None
+    return "must be a whole number, 0 or more"
 
 
 def _number(key: str, value: Any) -> str | None:
