@@ -20,7 +20,7 @@ from tests.engine.adversary import Adversary, grammar_of, steered
 from tests.engine.drafting import ScriptedDrafts
 from tests.engine.fake_executor import expected
 from tests.engine.harness import Harness, Output, solo
-from tests.grammar_words import WORDS
+from tests.grammar_words import WORDS, TinyWords
 
 LONG = SamplingParams(temperature=1.0, seed=1, max_tokens=2000)
 PERSON = {
@@ -399,6 +399,28 @@ def test_padding_of_the_vocabulary_is_never_allowed() -> None:
     bits = np.unpackbits(guide.masks[0].view(np.uint8), bitorder="little")
     assert not bits[WORDS.vocab_size :].any()
     assert bits[:256].sum() > 150 and all(bits[i] for i in WORDS.eos_ids)
+
+
+def test_what_no_token_can_say_is_an_error_and_no_end() -> None:
+    class NoB(TinyWords):
+        """There is no token with a b in it."""
+
+        def token_bytes(self, token_id: int, /) -> bytes:
+            data = super().token_bytes(token_id)
+            return b"" if b"b" in data else data
+
+    words = NoB()
+    harness = Harness(
+        Adversary(), tokenizer=words, grammars=Grammars(words, words.vocab_size),
+        eos_ids=words.eos_ids,
+    )  # fmt: skip
+    for name, pattern in (("stuck", "[ac]{3}b"), ("fine", "[ab]{3}c")):
+        grammar = grammar_of(Constraint(kind="regex", value=pattern))
+        harness.submit(name, [1], LONG, grammar=grammar)
+    outputs = harness.run()
+    assert outputs["stuck"].finish == "error"
+    assert outputs["stuck"].last.error_code == "invalid_grammar"
+    assert (outputs["fine"].text, outputs["fine"].finish) == ("aaac", "stop")
 
 
 def test_the_cache_is_each_accounts_own_and_bounded() -> None:

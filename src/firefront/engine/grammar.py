@@ -159,6 +159,8 @@ class Guide:
         self._fill(0)
         num_taken = 0
         matcher = self._matcher
+        if matcher.is_stopped() and not matcher.is_accepting():
+            raise GrammarError("grammar: no token of this model goes on with it", param="grammar")
         if drafts and not matcher.is_stopped():
             for draft in drafts:
                 if not self._may_come(num_taken, draft) or not matcher.try_consume_tokens([draft]):
