@@ -21,6 +21,9 @@ from firefront.core.deployment import load_deployment
 from firefront.core.errors import ContextLengthError, OverloadedError, RequestError
 from firefront.core.sampling import SamplingParams
 from firefront.engine.engine import Engine
+from firefront.text.constraint_fields import structured_outputs
+from firefront.text.constraint_grammar import constraint_rules
+from firefront.text.rules import grammar_source
 from firefront.text.tokenizer import Tokenizer
 
 BURST_S = 0.25  # nobody waits for single tokens, but an interrupt should not wait long
@@ -98,14 +101,17 @@ class LLM:
         *,
         use_tqdm: bool = False,
         prediction: Prediction = None,
+        structured_outputs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Complete each prompt: text, {"prompt": text}, {"prompt_token_ids": ids} or ids.
 
         `prediction`: expected text, one or one a prompt; where it is right, tokens come sooner.
+        `structured_outputs`: what every output must be, one of {"json": schema}, {"json_object":
+        True}, {"regex": pattern}, {"choice": texts}, {"grammar": Lark or GBNF}.
         Raises RequestError before anything runs if one of the prompts or parameters is wrong.
         """
         pairs = [self._tokenized(prompt) for prompt in _prompt_list(prompts)]
-        return self._run(pairs, sampling_params, use_tqdm, prediction)
+        return self._run(pairs, sampling_params, use_tqdm, prediction, structured_outputs)
 
     def chat(
         self,
@@ -117,10 +123,11 @@ class LLM:
         add_generation_prompt: bool = True,
         chat_template_kwargs: Mapping[str, Any] | None = None,
         prediction: Prediction = None,
+        structured_outputs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation or each of a list, rendered by the model's chat template.
 
-        `prediction` as for `generate`.
+        `prediction` and `structured_outputs` as for `generate`.
         """
         is_one = bool(messages) and isinstance(messages[0], Mapping)
         conversations: Any = [messages] if is_one else messages
@@ -130,7 +137,7 @@ class LLM:
                 conversation, tools, add_generation_prompt, **(chat_template_kwargs or {})
             )
             pairs.append((self._tokenizer.decode(ids, skip_special=False), ids))
-        return self._run(pairs, sampling_params, use_tqdm, prediction)
+        return self._run(pairs, sampling_params, use_tqdm, prediction, structured_outputs)
 
     def _tokenized(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         if isinstance(prompt, Mapping):
@@ -174,7 +181,9 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None,
         use_tqdm: bool,
         prediction: Prediction,
+        structured: Mapping[str, Any] | None,
     ) -> list[RequestOutput]:
+        grammar = _grammar(structured)
         results: list[RequestOutput] = []
         submits: list[list[messages.Submit]] = []
         params = _params_list(sampling_params, len(prompts))
@@ -188,6 +197,7 @@ class LLM:
                     token_ids=ids,
                     sampling=_sample_params(sampling, i),
                     prediction=guess,
+                    grammar=grammar,
                 )
                 for i in range(sampling.n)
             ]
@@ -234,6 +244,13 @@ class LLM:
                 self._engine.abort(request_id, 0)
             while self._engine.has_work:
                 self._engine.step()
+
+
+def _grammar(structured: Mapping[str, Any] | None) -> str | None:
+    if structured is None:
+        return None
+    rules = constraint_rules(structured_outputs(dict(structured)))
+    return grammar_source(rules.expression, [rules])
 
 
 def _prompt_list(prompts: Prompt | Sequence[Prompt]) -> list[Prompt]:

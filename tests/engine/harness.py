@@ -79,12 +79,19 @@ class Harness:
     """An engine whose every step is checked."""
 
     def __init__(
-        self, executor: FakeExecutor | None = None, *, tokenizer: object = None, **config: object
+        self,
+        executor: FakeExecutor | None = None,
+        *,
+        tokenizer: object = None,
+        grammars: object = None,
+        **config: object,
     ) -> None:
         self.executor = executor or FakeExecutor()
         self.clock = ManualClock()
         settings = EngineConfig(**{"eos_ids": frozenset({EOS}), "max_burst": MAX_BURST, **config})
-        self.engine = Engine(self.executor, tokenizer, settings, self.clock)
+        self.engine = Engine(
+            self.executor, tokenizer, settings, self.clock, grammars=grammars
+        )
         self.outputs: dict[str, Output] = {}
 
     def submit(

@@ -151,10 +151,26 @@ def test_a_burst_that_raises_is_done_again_step_by_step() -> None:
         assert output.token_ids == expected([i + 1] * 4, LONG)
 
 
+class AllAllowed:
+    """A guide that knows of no grammar."""
+
+    masks = np.full((1, 4), 2**32 - 1, np.uint32)
+    can_step_back = False
+
+    def look(self, drafts: list[int]) -> int:
+        return 0
+
+    def take(self, token: int) -> bool:
+        return False
+
+    def forced(self) -> list[int]:
+        return []
+
+
 def test_a_mask_that_may_change_needs_python_between_steps() -> None:
     harness = Harness(max_burst=16)
     harness.submit("r", [1, 2, 3], LONG)
-    harness.engine._sequences["r"].mask = np.full(4, 2**32 - 1, np.uint32)
+    harness.engine._sequences["r"].guide = AllAllowed()
     assert harness.run()["r"].token_ids == expected([1, 2, 3], LONG)
     assert harness.executor.bursts == []
 

@@ -232,7 +232,7 @@ def test_mask_of_a_sequence_reaches_the_sampler() -> None:
     harness.submit("a", [1])
     harness.submit("b", [2])
     sequence = harness.engine._sequences["b"]
-    sequence.mask = np.full(4, 0xFFFFFFFF, np.uint32)
+    sequence.masks = np.full((1, 4), 0xFFFFFFFF, np.uint32)
     seen = []
     step = harness.executor.step
     harness.executor.step = lambda inputs, rows: (

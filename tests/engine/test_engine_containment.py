@@ -89,7 +89,7 @@ def test_blocks_of_a_failed_request_are_no_prefix_for_others() -> None:
 
 
 def test_preparing_a_row_raises(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_put_row", "_put_table", "_put_history_and_mask"):
+    for name in ("_put_row", "_put_table", "_put_history"):
         with monkeypatch.context() as patch:
             raise_for_suspect(
                 patch,

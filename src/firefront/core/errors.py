@@ -33,6 +33,12 @@ class ContextLengthError(RequestError):
     code = "context_length_exceeded"
 
 
+class GrammarError(RequestError):
+    """A grammar or schema that cannot be honoured, or that its matcher gave up in the middle."""
+
+    code = "invalid_grammar"
+
+
 class NotFoundError(RequestError):
     """A model, adapter or object that does not exist (or is not the caller's)."""
 

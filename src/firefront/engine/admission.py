@@ -16,12 +16,14 @@ from firefront.core.step import BLOCK_SIZE
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one sequence may use. `has_text`: there is a tokenizer to look for stop strings."""
+    """What one sequence may use. `has_text`: there is a tokenizer to look for stop strings;
+    `has_grammars`: one to follow grammars."""
 
     vocab_size: int
     max_model_len: int
     num_blocks: int
     has_text: bool
+    has_grammars: bool = False
 
     @property
     def max_len(self) -> int:
@@ -39,8 +41,8 @@ def check(submit: Submit, limits: Limits) -> tuple[NDArray[np.int32], int]:
     _check_length(len(prompt), sampling.max_tokens, limits)
     if submit.adapter is not None:
         raise NotFoundError(f"adapter {submit.adapter!r} is not loaded here", param="model")
-    if submit.grammar is not None:
-        raise RequestError("grammar: constrained output is not supported yet", param="grammar")
+    if submit.grammar is not None and not limits.has_grammars:
+        raise RequestError("grammar: needs a tokenizer", param="grammar")
     if submit.deadline_s is not None and not submit.deadline_s > 0:
         raise RequestError(f"deadline_s: must be positive, got {submit.deadline_s!r}",
                            param="deadline_s")  # fmt: skip

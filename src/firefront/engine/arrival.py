@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from firefront.core.messages import Submit
 from firefront.engine import output, step_inputs
+from firefront.engine.grammar import Guide, mask_of
 from firefront.engine.sequence import Sequence
 
 
@@ -19,6 +20,7 @@ def sequence_of(
     eos_ids: frozenset[int],
     tokenizer: output.TokensToText | None,
     vocab_size: int,
+    guide: Guide | None,
 ) -> Sequence:
     """The sequence of `submit`, with all that sampler and detokeniser need of it."""
     sampling = submit.sampling
@@ -36,8 +38,14 @@ def sequence_of(
     )
     step_inputs.prepare(sequence, seed)
     if sampling.allowed_token_ids is not None:
-        sequence.mask = step_inputs.mask_of(sampling.allowed_token_ids, vocab_size)
-        sequence.is_mask_fixed = True
+        sequence.masks = mask_of(sampling.allowed_token_ids, vocab_size).reshape(1, -1)
+    if guide is not None:
+        guide.restrict(
+            allowed=None if sequence.masks is None else sequence.masks[0],
+            goes_on=sampling.ignore_eos,
+            one_by_one=sampling.logprobs is not None,
+        )
+        sequence.guide, sequence.masks = guide, guide.masks
     if sampling.prompt_logprobs is not None:
         sequence.prompt_logprobs = [output.unscored(int(prompt[0]), tokenizer)]
     return sequence

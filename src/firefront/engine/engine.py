@@ -17,18 +17,20 @@ from numpy.typing import NDArray
 
 from firefront.core.clock import Clock
 from firefront.core.errors import OverloadedError, RequestError
-from firefront.core.messages import Delta, Logprob, SetKnobs, Stats, Submit
+from firefront.core.messages import Delta, SetKnobs, Stats, Submit
 from firefront.core.step import BLOCK_SIZE, StepResult
-from firefront.engine import admission, output, step_inputs
+from firefront.engine import admission, output, steering, step_inputs
 from firefront.engine.arrival import sequence_of
 from firefront.engine.blocks import BlockPool
 from firefront.engine.burst import Bursts
 from firefront.engine.config import BurstExecutor, EngineConfig, Executor
 from firefront.engine.drafts.model import DraftModel
 from firefront.engine.drafts.speculator import Speculator
+from firefront.engine.grammar import Grammars, Guide
 from firefront.engine.prefix_cache import PrefixCache
 from firefront.engine.scheduler import Chunk, Scheduler
 from firefront.engine.sequence import Sequence
+from firefront.engine.uptake import Uptake
 
 _log = logging.getLogger(__name__)
 
@@ -43,13 +45,19 @@ class Engine:
         config: EngineConfig,
         clock: Clock,
         draft: Executor | None = None,  # of a smaller model, with as many KV blocks
+        grammars: Grammars | None = None,
     ) -> None:
         self._executor = executor
         self._tokenizer = tokenizer
         self._config = config
         self._clock = clock
+        self.grammars = grammars
         self._limits = admission.Limits(
-            executor.vocab_size, executor.max_model_len, executor.num_blocks, tokenizer is not None
+            executor.vocab_size,
+            executor.max_model_len,
+            executor.num_blocks,
+            has_text=tokenizer is not None,
+            has_grammars=grammars is not None,
         )
         self._eos_ids = config.eos_ids | (tokenizer.eos_ids if tokenizer else frozenset())
         self._pool = BlockPool(executor.num_blocks)
@@ -65,16 +73,20 @@ class Engine:
         self._burst = getattr(executor, "burst", None)
         self._bursts = Bursts(config.max_burst if self._burst else 1, config.hold_s)
         self._random = random.Random(config.seed)
-        self._sequences: dict[str, Sequence] = {}
+        self._uptake = Uptake(
+            self._scheduler, tokenizer, self._eos_ids, clock, lambda: self._buffers.forget()
+        )
+        self._sequences = self._uptake.sequences
         self._deadlines: list[tuple[float, str]] = []  # a heap; also of requests that have ended
         self._ready: list[Delta] = []  # to be returned by the next step
-        self._num_arrived = self._num_steps = self._prompt_tokens = self._generation_tokens = 0
+        self._num_arrived = self._num_steps = 0
         self._step_s = 0.0
 
     # Requests
 
-    def submit(self, submit: Submit) -> None:
-        """Queue one sequence. RequestError: it can never run; OverloadedError: not now."""
+    def submit(self, submit: Submit, guide: Guide | None = None) -> None:
+        """Queue one sequence. RequestError: it can never run; OverloadedError: not now. `guide`: of
+        its grammar, which is compiled here if there is none."""
         if submit.request_id in self._sequences:
             raise RequestError(
                 f"request_id: {submit.request_id!r} is running already", param="request_id"
@@ -82,6 +94,8 @@ class Engine:
         prompt, max_tokens = admission.check(submit, self._limits)
         if len(self._scheduler.waiting) >= self._config.max_waiting:
             raise OverloadedError(f"{len(self._scheduler.waiting)} requests are waiting already")
+        if submit.grammar is not None and guide is None:
+            guide = self._compiled(submit.account_salt, submit.grammar)
         sampling = submit.sampling
         drawn = self._random.getrandbits(64) if sampling.seed is None else sampling.seed
         sequence = sequence_of(
@@ -94,6 +108,7 @@ class Engine:
             eos_ids=self._eos_ids,
             tokenizer=self._tokenizer,
             vocab_size=self._limits.vocab_size,
+            guide=guide,
         )
         self._num_arrived += 1
         self._sequences[submit.request_id] = sequence
@@ -101,17 +116,23 @@ class Engine:
         if sequence.deadline_s is not None:
             heapq.heappush(self._deadlines, (sequence.deadline_s, sequence.request_id))
         if max_tokens == 0 and sampling.prompt_logprobs is None:  # nothing to compute at all
-            self._finish(sequence, self._ready, "length")
+            self._uptake.finish(sequence, self._ready, "length")
 
     def check(self, submit: Submit) -> None:
         """Raise the RequestError that `submit` would, without queueing anything."""
         admission.check(submit, self._limits)
+        if submit.grammar is not None:
+            self._compiled(submit.account_salt, submit.grammar)
+
+    def _compiled(self, account_salt: bytes, grammar: str) -> Guide:
+        assert self.grammars is not None
+        return self.grammars.guide(account_salt, grammar)
 
     def abort(self, request_id: str, generation: int) -> None:
         """End a request now and free its blocks; unknown or of another generation: no effect."""
         sequence = self._sequences.get(request_id)
         if sequence is not None and sequence.generation == generation:
-            self._finish(sequence, self._ready, "abort")
+            self._uptake.finish(sequence, self._ready, "abort")
 
     def set_knobs(self, knobs: SetKnobs) -> None:
         """Change the token budget or the number of running sequences from the next step on."""
@@ -157,8 +178,8 @@ class Engine:
             prefix_queries=scheduler.prefix_queries,
             prefix_hits=scheduler.prefix_hits,
             num_preemptions=scheduler.num_preemptions,
-            prompt_tokens=self._prompt_tokens,
-            generation_tokens=self._generation_tokens,
+            prompt_tokens=self._uptake.prompt_tokens,
+            generation_tokens=self._uptake.generation_tokens,
             step_s=self._step_s,
             num_steps=self._num_steps,
             drafted_tokens=self._speculator.num_drafted,
@@ -179,13 +200,18 @@ class Engine:
         deltas, self._ready = self._ready, []
         started_s = self._clock.now()
         while self._deadlines and self._deadlines[0][0] <= started_s:
-            self._expire(*heapq.heappop(self._deadlines), deltas)
+            self._uptake.expire(*heapq.heappop(self._deadlines), deltas)
         plan = self._scheduler.schedule(started_s)
         for sequence, error in plan.failed:
-            self._fail(sequence, deltas, "scheduling", error)
+            self._uptake.fail(sequence, deltas, "scheduling", error)
+        drafts: list[list[int]] = []
         if plan.decodes or plan.chunks:
             budget = self._scheduler.token_budget - plan.num_tokens
-            self._scheduler.add_drafts(plan, self._speculator.propose(plan.decodes, budget))
+            drafts = self._speculator.propose(plan.decodes, budget)
+            for sequence, error in steering.look_ahead(plan, drafts):
+                self._uptake.fail(sequence, deltas, "masking", error)
+        if plan.decodes or plan.chunks:
+            self._scheduler.add_drafts(plan, drafts)
             left_s = self._deadlines[0][0] - started_s if self._deadlines else math.inf
             num_steps = 1
             if not self._speculator.is_hopeful:
@@ -221,7 +247,7 @@ class Engine:
                 if chunks and chunks[0].num_drafts:
                     self._run([self._without_drafts(suspect)], [], deltas)
                 else:
-                    self._fail(suspect, deltas, "computing", error)
+                    self._uptake.fail(suspect, deltas, "computing", error)
                 return
             half = (len(decodes) + len(chunks)) // 2
             split = max(0, half - len(decodes))
@@ -232,17 +258,17 @@ class Engine:
         for row, sequence in enumerate(decodes):
             try:
                 if bad[row]:
-                    self._fail_bad(sequence, deltas)
+                    self._uptake.fail_bad(sequence, deltas)
                 else:
                     rows_taken = range(row, row + 1)
-                    self._take(sequence, [tokens[row]], result, rows_taken, deltas, now_s)
+                    self._uptake.take(sequence, [tokens[row]], result, rows_taken, deltas, now_s)
             except Exception as error:
-                self._fail(sequence, deltas, "finishing", error)
+                self._uptake.fail(sequence, deltas, "finishing", error)
         row = len(decodes)
         again: list[Sequence] = []
         for chunk in chunks:
             if not chunk.num_drafts:
-                row = self._take_chunk(chunk, tokens, bad, result, row, deltas, now_s)
+                row = self._uptake.take_chunk(chunk, tokens, bad, result, row, deltas, now_s)
                 continue
             stop = row + 1 + chunk.num_drafts
             if any(bad[row:stop]):  # perhaps a draft's fault
@@ -272,11 +298,11 @@ class Engine:
         num_accepted = self._speculator.judge(chunk, chosen)
         try:
             rows = range(row, row + num_accepted + 1)
-            self._take(sequence, chosen[: num_accepted + 1], result, rows, deltas, now_s)
+            self._uptake.take(sequence, chosen[: num_accepted + 1], result, rows, deltas, now_s)
             if not sequence.is_finished:
                 self._scheduler.trim(sequence, sequence.num_tokens)
         except Exception as error:
-            self._fail(sequence, deltas, "finishing", error)
+            self._uptake.fail(sequence, deltas, "finishing", error)
 
     def _run_burst(self, decodes: list[Sequence], num_steps: int, deltas: list[Delta]) -> int:
         """Compute up to `num_steps` steps in one call; returns how many. If that raises, one step
@@ -303,198 +329,13 @@ class Engine:
                 taken = tokens[row][: num_done - bad[row]]  # only the last step can be bad
                 if taken:
                     rows_taken = range(row, num_done * num_seqs, num_seqs)
-                    self._take(sequence, taken, result, rows_taken, deltas, now_s)
+                    self._uptake.take(sequence, taken, result, rows_taken, deltas, now_s)
                 if bad[row] and not sequence.is_finished:
-                    self._fail_bad(sequence, deltas)
+                    self._uptake.fail_bad(sequence, deltas)
             except Exception as error:
-                self._fail(sequence, deltas, "finishing", error)
+                self._uptake.fail(sequence, deltas, "finishing", error)
         if num_done < num_steps:
             self._buffers.forget()
             for sequence in decodes:
                 self._scheduler.trim(sequence, sequence.num_computed)
         return num_done
-
-    def _take_chunk(
-        self,
-        chunk: Chunk,
-        tokens: list[int],
-        bad: list[int],
-        result: StepResult,
-        row: int,
-        deltas: list[Delta],
-        now_s: float,
-    ) -> int:
-        """Take what a chunk computed: scored prompt tokens, perhaps a new token. Returns the row
-        after its last."""
-        sequence, end = chunk.sequence, chunk.end
-        scored = sequence.scored_range(chunk.start, end)
-        has_token = sequence.samples_at(end)
-        stop = row + len(scored) + has_token
-        try:
-            self._scheduler.advance(sequence, end)
-            if any(bad[row:stop]):
-                self._fail_bad(sequence, deltas)
-                return stop
-            if scored:
-                self._take_scored(sequence, result, row, len(scored))
-            if has_token:
-                rows = range(stop - 1, stop)
-                self._take(sequence, [tokens[stop - 1]], result, rows, deltas, now_s)
-            elif end == sequence.num_tokens:
-                self._prompt_tokens += sequence.prompt_len
-                self._finish(sequence, deltas, "length")
-        except Exception as error:
-            self._fail(sequence, deltas, "finishing", error)
-        return stop
-
-    def _take(
-        self,
-        sequence: Sequence,
-        tokens: list[int],
-        result: StepResult,
-        rows: range,
-        deltas: list[Delta],
-        now_s: float,
-    ) -> None:
-        """Append chosen tokens (of `rows`) to a sequence, up to one that ends it, and their Delta
-        to `deltas`. All but the last have been computed; what follows the end never was."""
-        finish, stop_reason, text = None, None, ""
-        num_taken = 0
-        for token in tokens:
-            num_taken += 1
-            finish, stop_reason, piece = self._append(sequence, token)
-            text += piece
-            if finish is not None:
-                tokens = tokens[:num_taken]
-                break
-        self._scheduler.advance(sequence, sequence.num_tokens - 1)
-        self._generation_tokens += num_taken
-        logprobs: list[Logprob] | None = None
-        if (num_top := sequence.sampling.logprobs) is not None:
-            logprobs = [
-                output.logprob_of(result, row, num_top, self._tokenizer)
-                for row in rows[:num_taken]
-            ]
-        is_first = sequence.first_token_s is None
-        if is_first:
-            sequence.first_token_s = now_s
-            self._prompt_tokens += sequence.prompt_len
-        if finish is not None:
-            self._finish(
-                sequence, deltas, finish, token_ids=tokens, text=text, logprobs=logprobs,
-                stop_reason=stop_reason,
-            )  # fmt: skip
-            return
-        deltas.append(
-            Delta(
-                request_id=sequence.request_id,
-                generation=sequence.generation,
-                token_ids=tokens,
-                text=text,
-                logprobs=logprobs,
-                prompt_logprobs=sequence.take_prompt_logprobs() if is_first else None,
-                usage=sequence.usage() if is_first else None,
-                timings=sequence.timings(now_s, is_last=False) if is_first else None,
-            )
-        )
-
-    def _append(self, sequence: Sequence, token: int) -> tuple[str | None, str | int | None, str]:
-        """Append one token; returns finish and stop_reason if it ends the sequence, and text."""
-        sampling = sequence.sampling
-        sequence.append(token)
-        num_output = sequence.num_output
-        if num_output == sampling.min_tokens:
-            step_inputs.set_biases(sequence)  # what would end it is allowed now
-            self._buffers.forget()
-        finish: str | None = None
-        stop_reason: str | int | None = None
-        if token in sequence.stop_ids and num_output >= sampling.min_tokens:
-            finish = "stop"
-            if token not in self._eos_ids or sampling.ignore_eos:
-                stop_reason = token
-        elif num_output >= sequence.max_tokens:
-            finish = "length"
-        if sequence.text is None:
-            return finish, stop_reason, ""
-        text, matched = sequence.text.take(
-            token,
-            is_shown=finish != "stop" or sampling.include_stop_str_in_output,
-            is_last=finish is not None,
-        )
-        return ("stop", matched, text) if matched is not None else (finish, stop_reason, text)
-
-    def _take_scored(self, sequence: Sequence, result: StepResult, row: int, count: int) -> None:
-        num_top = sequence.sampling.prompt_logprobs or 0
-        assert sequence.prompt_logprobs is not None
-        sequence.prompt_logprobs += [
-            output.logprob_of(result, r, num_top, self._tokenizer) for r in range(row, row + count)
-        ]
-        sequence.num_scored += count
-
-    # Endings
-
-    def _finish(
-        self,
-        sequence: Sequence,
-        deltas: list[Delta],
-        finish: str,
-        *,
-        token_ids: list[int] | None = None,
-        text: str = "",
-        logprobs: list[Logprob] | None = None,
-        stop_reason: str | int | None = None,
-        error: str | None = None,
-        error_code: str | None = None,
-        suspect: bool = False,
-    ) -> None:
-        if sequence.is_finished:
-            return
-        sequence.is_finished = True
-        del self._sequences[sequence.request_id]
-        self._scheduler.remove(sequence, suspect=suspect)
-        deltas.append(
-            Delta(
-                request_id=sequence.request_id,
-                generation=sequence.generation,
-                token_ids=token_ids or [],
-                text=text,
-                logprobs=logprobs,
-                prompt_logprobs=sequence.take_prompt_logprobs(),
-                finish=finish,
-                stop_reason=stop_reason,
-                error=error,
-                error_code=error_code,
-                usage=sequence.usage(),
-                timings=sequence.timings(self._clock.now(), is_last=True),
-            )
-        )
-
-    def _fail(self, sequence: Sequence, deltas: list[Delta], stage: str, error: Exception) -> None:
-        """End one request for an exception. The client learns the stage, the log the rest."""
-        _log.error("request %s failed while %s", sequence.request_id, stage, exc_info=error)
-        message = f"internal error while {stage} this request ({type(error).__name__})"
-        self._finish(
-            sequence, deltas, "error", error=message, error_code="internal_error", suspect=True
-        )
-
-    def _fail_bad(self, sequence: Sequence, deltas: list[Delta]) -> None:
-        message = "the model's logits for this request are not finite"
-        self._finish(
-            sequence, deltas, "error", error=message, error_code="non_finite_logits", suspect=True
-        )
-
-    def _expire(self, deadline_s: float, request_id: str, deltas: list[Delta]) -> None:
-        """At its deadline a request ends with what it has, or fails if it has nothing yet."""
-        sequence = self._sequences.get(request_id)
-        if sequence is None or sequence.deadline_s != deadline_s:
-            return
-        if sequence.num_output == 0:
-            message = "the deadline passed before the first token"
-            self._finish(sequence, deltas, "error", error=message, error_code="deadline_exceeded")
-            return
-        try:
-            text = "" if sequence.text is None else sequence.text.finish()[0]
-        except Exception as error:
-            self._fail(sequence, deltas, "finishing", error)
-            return
-        self._finish(sequence, deltas, "length", text=text)

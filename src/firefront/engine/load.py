@@ -13,6 +13,7 @@ from firefront.core.step import BLOCK_SIZE
 from firefront.engine.coalesce import FLUSH_S
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
+from firefront.engine.grammar import Grammars
 from firefront.text.tokenizer import Tokenizer, gguf_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def build_engine(
     else:
         executor, tokenizer = _load(path, deployment)
     config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
-    return Engine(executor, tokenizer, config, SystemClock(), draft), tokenizer
+    grammars = Grammars(tokenizer, executor.vocab_size, config.eos_ids)
+    return Engine(executor, tokenizer, config, SystemClock(), draft, grammars), tokenizer
 
 
 def needed_memory(checkpoint: "Checkpoint", deployment: Deployment) -> "Footprint":
@@ -105,4 +107,5 @@ def load_engine(deployment: Deployment) -> "Loaded":
         max_model_len=engine.max_model_len,
         num_blocks=engine.stats().num_blocks,
         block_size=BLOCK_SIZE,
+        grammars=engine.grammars,
     )

@@ -12,6 +12,7 @@ from firefront.core.messages import Logprob, Submit, Timings, Usage
 from firefront.core.step import BLOCK_SIZE
 from firefront.engine.drafts.shadow import Shadow
 from firefront.engine.drafts.texts import Texts
+from firefront.engine.grammar import Guide
 from firefront.engine.output import OutputText
 
 # A request overtakes at most this many earlier ones for each step of priority: nothing starves.
@@ -23,8 +24,8 @@ class Sequence:
 
     __slots__ = (
         "account_salt", "adapter", "arrived_s", "bias_ids", "bias_values", "block_keys",
-        "block_table", "deadline_s", "first_token_s", "generation", "has_history", "is_finished",
-        "is_mask_fixed", "last_token", "mask", "max_tokens", "may_draft", "num_blocks",
+        "block_table", "deadline_s", "first_token_s", "generation", "guide", "has_history",
+        "is_finished", "last_token", "masks", "max_tokens", "may_draft", "num_blocks",
         "num_cached", "num_computed", "num_scored", "num_tokens", "prediction", "prompt_len",
         "prompt_logprobs", "rank", "request_id", "sampler_row", "sampling", "scheduled_s",
         "shadow", "stop_ids", "text", "texts", "tokens",
@@ -65,14 +66,14 @@ class Sequence:
         self.block_keys: list[bytes] = []
         self.is_finished = False
 
-        # What the sampler reads, filled by step_inputs.prepare. `mask`: tokens allowed next, bit by
-        # bit. Unless it is fixed it may change after each token; that is the grammar's seam.
+        # What the sampler reads, filled by step_inputs.prepare. `masks`: tokens allowed next, bit
+        # by bit, and behind each of the drafts. With a guide they change after each token.
         self.sampler_row: NDArray[np.void]
         self.has_history = False
         self.bias_ids: NDArray[np.int32]
         self.bias_values: NDArray[np.float32]
-        self.mask: NDArray[np.uint32] | None = None
-        self.is_mask_fixed = False
+        self.masks: NDArray[np.uint32] | None = None
+        self.guide: Guide | None = None
         self.stop_ids = stop_ids
         self.text = text
         self.num_scored = 1  # prompt tokens with a log-probability or, the first, without one
@@ -89,7 +90,7 @@ class Sequence:
     @property
     def is_steered(self) -> bool:
         """True when Python must say after each token which may come next."""
-        return self.mask is not None and not self.is_mask_fixed
+        return self.guide is not None
 
     @property
     def is_decode(self) -> bool:

@@ -6,7 +6,6 @@ returned before is the same memory. Knows nothing of why a sequence is in the st
 Invariant: nothing in the returned arrays beyond what this step set, and tables padded with 0.
 """
 
-from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -59,13 +58,6 @@ def set_biases(sequence: Sequence) -> None:
     sequence.sampler_row["bias_len"] = len(biases)
 
 
-def mask_of(token_ids: Iterable[int], vocab_size: int) -> NDArray[np.uint32]:
-    """A bit for each token of the vocabulary, set for these."""
-    allowed = np.zeros(-(-vocab_size // 32) * 32, np.uint8)
-    allowed[np.fromiter(token_ids, np.int64)] = 1
-    return np.packbits(allowed, bitorder="little").view("<u4").astype(np.uint32)
-
-
 class StepBuffers:
     """Persistent arrays for up to `max_tokens` tokens of `max_seqs` sequences a step."""
 
@@ -88,8 +80,8 @@ class StepBuffers:
         self._bias_ids = np.zeros(1024, np.int32)
         self._bias_values = np.zeros(1024, np.float32)
         self._bias_len = 0
-        self._masks: list[NDArray[np.uint32]] = []
-        self._no_masks = np.zeros((0, -(-vocab_size // 32)), np.uint32)
+        self._masks = np.zeros((0, -(-vocab_size // 32)), np.uint32)
+        self._num_masks = 0
         self.forget()
 
     def forget(self) -> None:
@@ -97,7 +89,8 @@ class StepBuffers:
         self._decodes: list[Sequence] = []
         self._is_bound = False
         self._decode_bias_len = 0
-        self._dynamic: list[int] = []  # decode rows with a history or a mask
+        self._dynamic: list[int] = []  # decode rows with a history
+        self._masked: list[Sequence] = []  # decodes with a mask
         self._inputs: StepInputs | None = None
         self._sampler_rows: SamplerRows | None = None
 
@@ -110,14 +103,15 @@ class StepBuffers:
         elif not chunks and not self._dynamic and self._sampler_rows is not None:
             assert self._inputs is not None
             self._advance(decodes)
+            self._put_decode_masks()
             return self._inputs, self._sampler_rows
         self._history_len = 0
         self._bias_len = self._decode_bias_len
-        self._masks = []
         if decodes:
             self._advance(decodes)
             for row in self._dynamic:
-                self._put_history_and_mask(decodes[row], row)
+                self._put_history(decodes[row], row)
+        self._put_decode_masks()
         num_tokens, num_rows = self._append(len(decodes), chunks)
         inputs, rows = self._views(num_tokens, len(decodes) + len(chunks), num_rows)
         self._inputs, self._sampler_rows = (None, None) if chunks else (inputs, rows)
@@ -142,9 +136,11 @@ class StepBuffers:
         num_seqs = len(decodes)
         self._cu_seqlens[: num_seqs + 1] = self._arange[: num_seqs + 1]
         self._logit_rows[:num_seqs] = self._arange[:num_seqs]
-        self._dynamic = [
-            row for row, s in enumerate(decodes) if s.has_history or s.mask is not None
-        ]
+        self._dynamic = [row for row, s in enumerate(decodes) if s.has_history]
+        for row, sequence in enumerate(decodes):
+            if sequence.masks is not None:
+                self._rows["mask_row"][row] = len(self._masked)
+                self._masked.append(sequence)
         self._decode_bias_len = self._bias_len
         self._decodes = list(decodes)
         self._is_bound = True
@@ -204,9 +200,19 @@ class StepBuffers:
         draft; returns the row after them. They differ in position and length of history."""
         sequence, after = chunk.sequence, row + 1 + chunk.num_drafts
         self._put_row(sequence, row)
-        self._put_history_and_mask(sequence, row, chunk.num_drafts)
+        self._put_history(sequence, row, chunk.num_drafts)
         if chunk.num_drafts:
             self._rows[row + 1 : after] = self._rows[row]
+        if sequence.masks is not None:
+            # A steered sequence has a mask for each row, another one for all.
+            count = after - row if sequence.is_steered else 1
+            first = self._num_masks
+            self._num_masks = first + count
+            self._masks = _room_for(self._masks, self._num_masks)
+            self._masks[first : self._num_masks] = sequence.masks[:count]
+            self._rows["mask_row"][row:after] = (
+                self._arange[first : self._num_masks] if sequence.is_steered else first
+            )
         own_end = chunk.end - chunk.num_drafts
         self._row_position[row:after] = self._arange[own_end : chunk.end + 1]
         if sequence.has_history:
@@ -245,18 +251,25 @@ class StepBuffers:
             self._rows["bias_start"][row] = start
             self._bias_len = stop
 
-    def _put_history_and_mask(self, sequence: Sequence, row: int, num_drafts: int = 0) -> None:
-        if sequence.has_history:
-            num_tokens = sequence.num_tokens + num_drafts
-            start, stop = self._history_len, self._history_len + num_tokens
-            self._history = _room_for(self._history, stop)
-            self._history[start:stop] = sequence.tokens[:num_tokens]
-            self._rows["history_start"][row] = start
-            self._rows["history_len"][row] = sequence.num_tokens
-            self._history_len = stop
-        if sequence.mask is not None:
-            self._rows["mask_row"][row] = len(self._masks)
-            self._masks.append(sequence.mask)
+    def _put_history(self, sequence: Sequence, row: int, num_drafts: int = 0) -> None:
+        if not sequence.has_history:
+            return
+        num_tokens = sequence.num_tokens + num_drafts
+        start, stop = self._history_len, self._history_len + num_tokens
+        self._history = _room_for(self._history, stop)
+        self._history[start:stop] = sequence.tokens[:num_tokens]
+        self._rows["history_start"][row] = start
+        self._rows["history_len"][row] = sequence.num_tokens
+        self._history_len = stop
+
+    def _put_decode_masks(self) -> None:
+        self._num_masks = len(self._masked)
+        if not self._masked:
+            return
+        self._masks = _room_for(self._masks, self._num_masks)
+        for idx, sequence in enumerate(self._masked):
+            assert sequence.masks is not None
+            self._masks[idx] = sequence.masks[0]
 
     def _views(
         self, num_tokens: int, num_seqs: int, num_rows: int
@@ -275,7 +288,7 @@ class StepBuffers:
             history=self._history[: self._history_len],
             bias_ids=self._bias_ids[: self._bias_len],
             bias_values=self._bias_values[: self._bias_len],
-            masks=np.stack(self._masks) if self._masks else self._no_masks,
+            masks=self._masks[: self._num_masks],
         )
         return inputs, rows
 
@@ -294,6 +307,6 @@ _BLANK_ROW = _blank_rows(1)[0]
 def _room_for(array: NDArray[_Scalar], size: int) -> NDArray[_Scalar]:
     if size <= len(array):
         return array
-    grown = np.zeros(max(size, 2 * len(array)), array.dtype)
+    grown = np.zeros((max(size, 2 * len(array)), *array.shape[1:]), array.dtype)
     grown[: len(array)] = array
     return grown

@@ -18,7 +18,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -31,6 +31,8 @@ from firefront.core import messages
 from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, OverloadedError
 from firefront.engine.coalesce import Coalescer
+from firefront.engine.compiling import CompileQueue
+from firefront.engine.grammar import Grammars, Guide
 
 HEARTBEAT_S = 1.0
 MAX_OUTBOX_BYTES = 256 << 20
@@ -44,7 +46,7 @@ class EngineLike(Protocol):
 
     @property
     def has_work(self) -> bool: ...
-    def submit(self, submit: messages.Submit) -> None: ...
+    def submit(self, submit: messages.Submit, guide: Guide | None = None, /) -> None: ...
     def abort(self, request_id: str, generation: int) -> None: ...
     def step(self) -> list[messages.Delta]: ...
     def set_knobs(self, knobs: messages.SetKnobs) -> None: ...
@@ -54,13 +56,14 @@ class EngineLike(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine ready to step, and what its Hello says."""
+    """An engine ready to step, what its Hello says, and what compiles its grammars if it can."""
 
     engine: EngineLike
     model: str
     max_model_len: int
     num_blocks: int
     block_size: int
+    grammars: Grammars | None = None
 
 
 MakeEngine = Callable[[Deployment], Loaded]
@@ -129,6 +132,11 @@ class Inbox:
     def wait(self) -> None:
         self._arrived.wait()
 
+    def wake(self) -> None:
+        """End a wait, or a burst, as a message would."""
+        self.new_work[0] = 1
+        self._arrived.set()
+
     def _read(self) -> None:
         with self._connection.makefile("rb", buffering=1 << 16) as stream:
             while True:
@@ -145,8 +153,7 @@ class Inbox:
                 except (msgspec.DecodeError, RecursionError) as error:
                     leave(f"a frame that is not ours: {error}")
                 self._messages.append(message)
-                self.new_work[0] = 1
-                self._arrived.set()
+                self.wake()
 
 
 class Worker:
@@ -162,12 +169,18 @@ class Worker:
         self._told_idle = True
         self._draining = False
         self._coalescer = Coalescer()
+        self._compiling: CompileQueue | None = None
+        if loaded.grammars is not None:
+            self._compiling = CompileQueue(loaded.grammars, inbox.wake)
 
     def run(self) -> None:
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         while True:
             for message in self._inbox.drain():
                 self._handle(message)
+            if self._compiling is not None:
+                for submit, outcome in self._compiling.drain():
+                    self._run_compiled(submit, outcome)
             if not self._engine.has_work:
                 self._refresh_stats(idle=True)
                 self._inbox.wait()
@@ -185,6 +198,8 @@ class Worker:
             case messages.Submit():
                 self._submit(message)
             case messages.Abort():
+                if self._compiling is not None:
+                    self._compiling.abort(message.request_id, message.generation)
                 self._engine.abort(message.request_id, message.generation)
             case messages.SetKnobs():
                 self._engine.set_knobs(message)
@@ -195,10 +210,26 @@ class Worker:
                 self._outbox.put(messages.Error(message=f"{name}: not handled by this replica"))
 
     def _submit(self, submit: messages.Submit) -> None:
-        try:
+        compiling = self._compiling if submit.grammar is not None else None
+        with self._refusing(submit):
             if self._draining:
                 raise OverloadedError("the replica is draining")
-            self._engine.submit(submit)
+            if compiling is not None:
+                compiling.put(submit)
+            else:
+                self._engine.submit(submit)
+
+    def _run_compiled(self, submit: messages.Submit, outcome: Guide | FirefrontError) -> None:
+        with self._refusing(submit):
+            if isinstance(outcome, FirefrontError):
+                raise outcome
+            self._engine.submit(submit, outcome)
+
+    @contextlib.contextmanager
+    def _refusing(self, submit: messages.Submit) -> Iterator[None]:
+        """Answer whatever is raised with the one and last Delta of the request."""
+        try:
+            yield
         except FirefrontError as error:
             self._outbox.put(refusal(submit, error.message, error.code or error.type))
         except Exception:

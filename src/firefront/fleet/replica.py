@@ -314,6 +314,7 @@ class Replica:
 _ERROR_KINDS: dict[str | None, type[FirefrontError]] = {
     "overloaded": errors.OverloadedError,
     "context_length_exceeded": errors.ContextLengthError,
+    "invalid_grammar": errors.GrammarError,
     "invalid_request_error": errors.RequestError,
     "model_not_found": errors.NotFoundError,
 }

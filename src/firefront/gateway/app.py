@@ -17,6 +17,7 @@ from firefront.gateway import (
     health,
     models,
     openapi,
+    schemas_check,
     stored_completions,
 )
 from firefront.gateway.errors import error_response, http_error_response
@@ -35,7 +36,9 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (chat, completions, stored_completions, files, models, health, docs):
+    for module in (
+        chat, completions, stored_completions, files, models, schemas_check, health, docs
+    ):  # fmt: skip
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -154,6 +154,6 @@ async def chat_completions(request: Request) -> Response:
     service, task = parsed.service(), chat_task(parsed)
     model = exchange.gateway.served(parsed.model)
     prompt = await model.renderer.chat(task, model.max_len)
-    generation = exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
+    generation = await exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
     shape = ChatShape(model, generation, parsed)
     return await exchange.answer(generation, shape, parsed)

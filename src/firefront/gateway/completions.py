@@ -148,6 +148,6 @@ async def completions(request: Request) -> Response:
     service = parsed.service()
     model = exchange.gateway.served(parsed.model)
     prompts = await model.renderer.completion(parsed, model.max_len)
-    generation = exchange.generation(model, prompts, service, streamed=bool(parsed.stream))
+    generation = await exchange.generation(model, prompts, service, streamed=bool(parsed.stream))
     shape = CompletionShape(model, generation, parsed)
     return await exchange.answer(generation, shape, parsed)

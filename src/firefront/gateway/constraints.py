@@ -4,13 +4,12 @@ OpenAI's `response_format`, vLLM's `structured_outputs` and `guided_*`, llama.cp
 `json_schema`. Knows nothing of grammars; whether a schema can be honoured is found out later.
 """
 
-import json
 from typing import Any
 
 from firefront.core.chat import Constraint
 from firefront.core.errors import RequestError
+from firefront.text.constraint_fields import of_kind, structured_outputs
 
-MAX_CHOICES = 10_000
 SPELLINGS = (
     "response_format",
     "structured_outputs",
@@ -40,9 +39,9 @@ def _read(name: str, value: Any) -> Constraint | None:
     if name == "response_format":
         return response_format(value, name)
     if name == "structured_outputs":
-        return _structured_outputs(value)
+        return structured_outputs(value)
     kind = {"guided_grammar": "grammar", "json_schema": "json"}.get(name)
-    return _of_kind(kind or name.removeprefix("guided_"), value, name)
+    return of_kind(kind or name.removeprefix("guided_"), value, name)
 
 
 def response_format(value: Any, where: str) -> Constraint | None:
@@ -55,7 +54,7 @@ def response_format(value: Any, where: str) -> Constraint | None:
     if kind == "json_object":
         schema = value.get("schema")
         if schema is not None:
-            return _of_kind("json", schema, f"{where}.schema")
+            return of_kind("json", schema, f"{where}.schema")
         return Constraint(kind="json_object", param=where)
     if kind == "json_schema":
         inner = value.get("json_schema", value)  # the Responses API has it in one object
@@ -63,52 +62,11 @@ def response_format(value: Any, where: str) -> Constraint | None:
             name = f"{where}.json_schema" if "json_schema" in value else where
             raise RequestError(f"{name}.schema: is required", param=f"{name}.schema")
         name = f"{where}.json_schema.schema" if "json_schema" in value else f"{where}.schema"
-        return _of_kind("json", inner["schema"], name)
+        return of_kind("json", inner["schema"], name)
     if kind in ("grammar", "regex"):
         key = "grammar" if kind == "grammar" else ("regex" if "regex" in value else "pattern")
-        return _of_kind(kind, value.get(key), f"{where}.{key}")
+        return of_kind(kind, value.get(key), f"{where}.{key}")
     raise RequestError(
         f"{where}.type: must be text, json_object, json_schema, grammar or regex",
         param=f"{where}.type",
     )
-
-
-def _structured_outputs(value: Any) -> Constraint | None:
-    where = "structured_outputs"
-    if not isinstance(value, dict):
-        raise RequestError(f"{where}: must be an object", param=where)
-    given = {k: v for k, v in value.items() if k in ("json", "regex", "choice", "grammar") and v}
-    if value.get("json_object"):
-        given["json_object"] = True
-    if value.get("structural_tag"):
-        name = f"{where}.structural_tag"
-        message = f"{name}: is not supported; use tools"
-        raise RequestError(message, param=name, code="unsupported_parameter")
-    if len(given) != 1:
-        raise RequestError(
-            f"{where}: give one of json, json_object, regex, choice, grammar", param=where
-        )
-    [(kind, inner)] = given.items()
-    if kind == "json_object":
-        return Constraint(kind="json_object", param=where)
-    return _of_kind(kind, inner, f"{where}.{kind}")
-
-
-def _of_kind(kind: str, value: Any, where: str) -> Constraint:
-    if kind == "json":
-        if isinstance(value, str):
-            try:
-                value = json.loads(value)
-            except (ValueError, RecursionError):
-                raise RequestError(f"{where}: is not JSON", param=where) from None
-        if not isinstance(value, dict | bool):
-            raise RequestError(f"{where}: must be a JSON Schema, an object", param=where)
-        return Constraint(kind="json_schema", value=value, param=where)
-    if kind == "choice":
-        texts = value if isinstance(value, list) else []
-        if not 1 <= len(texts) <= MAX_CHOICES or not all(isinstance(t, str) and t for t in texts):
-            raise RequestError(f"{where}: must be a list of texts, none empty", param=where)
-        return Constraint(kind="choice", value=texts, param=where)
-    if not isinstance(value, str) or not value:
-        raise RequestError(f"{where}: must be text", param=where)
-    return Constraint(kind="regex" if kind == "regex" else "grammar", value=value, param=where)

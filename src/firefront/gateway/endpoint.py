@@ -53,10 +53,14 @@ class Exchange:
             self.headers["x-firefront-ignored-params"] = ", ".join(named + more)
         return parsed
 
-    def generation(
+    async def generation(
         self, model: ServedModel, prompts: list[Prompt], service: Service, *, streamed: bool
     ) -> Generation:
-        """The request's run on `model`, begun."""
+        """The request's run on `model`, begun, once its grammar is known to do no harm."""
+        for grammar, param in {p.grammar: p.grammar_param for p in prompts}.items():
+            if grammar is not None:
+                tried = (model.name, model.renderer.tokenizer)
+                await self.gateway.vetting.check(service.account_id, grammar, param, tried)
         self.gateway.admit()  # a drain may have begun while the prompt was rendered
         generation = Generation(
             self.gateway,

@@ -12,6 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from firefront.gateway.chat_body import ChatRequest
 from firefront.gateway.completion_body import CompletionRequest
 from firefront.gateway.metadata import MetadataUpdate
+from firefront.gateway.schema_check_body import SchemaCheck
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -58,7 +59,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         _, components = msgspec.json.schema_components(
-            [ChatRequest, CompletionRequest, MetadataUpdate], ref_template=_REF
+            [ChatRequest, CompletionRequest, MetadataUpdate, SchemaCheck], ref_template=_REF
         )
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(components)

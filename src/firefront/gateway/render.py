@@ -35,6 +35,10 @@ class TextPort(Protocol):
     @property
     def vocab_size(self) -> int: ...
     @property
+    def special_ids(self) -> frozenset[int]: ...
+    @property
+    def eos_ids(self) -> frozenset[int]: ...
+    @property
     def answer_format(self) -> AnswerFormat: ...
     def encode(self, text: str, add_special: bool = True) -> list[int]: ...
     def encode_chat(
@@ -52,13 +56,15 @@ class TextPort(Protocol):
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt ready to run; `text` is None where the client sent token ids."""
+    """A prompt ready to run; `text` is None where the client sent token ids. `grammar_param` is the
+    field that asks for the grammar, for errors."""
 
     token_ids: list[int]
     text: str | None
     sampling: SamplingParams
     prediction: list[int] = field(default_factory=list)
     grammar: str | None = None
+    grammar_param: str = "response_format"
     reader: Callable[[], AnswerReader] = PlainReader
 
 
@@ -86,20 +92,22 @@ class Renderer:
         in_thought = task.add_generation_prompt and answers.opens_thought(tail)
         if answers.shows_special(with_tools=with_tools):
             sampling = msgspec.structs.replace(sampling, skip_special_tokens=False)
+        grammar = await self._grammar(
+            answers,
+            constraint=task.constraint,
+            tools=task.tools,
+            choice=task.tool_choice,
+            parallel=task.parallel_tool_calls,
+            thinking=task.thinking,
+            in_thought=in_thought,
+        )
         return Prompt(
             token_ids,
             None,
             sampling,
             prediction=await self._predicted(task, max_len),
-            grammar=answer_grammar(
-                answers,
-                constraint=task.constraint,
-                tools=task.tools,
-                choice=task.tool_choice,
-                parallel=task.parallel_tool_calls,
-                thinking=task.thinking,
-                in_thought=in_thought,
-            ),
+            grammar=grammar,
+            grammar_param=task.constraint.param if task.constraint is not None else "tools",
             reader=lambda: answers.reader(with_tools=with_tools, in_thought=in_thought),
         )
 
@@ -187,7 +195,9 @@ class Renderer:
         )
         sampling = msgspec.structs.replace(sampling, n=num_sequences)
         self._check_tokens(sampling)
-        grammar = answer_grammar(self.tokenizer.answer_format, constraint=constraint_of(request))
+        constraint = constraint_of(request)
+        grammar = await self._grammar(self.tokenizer.answer_format, constraint=constraint)
+        param = constraint.param if constraint is not None else ""
         rendered = []
         for prompt in prompts:
             token_ids = await self._tokens(prompt, request, max_len)
@@ -201,7 +211,9 @@ class Renderer:
                 default=COMPLETION_MAX_TOKENS,
                 shortens=request.context_length_exceeded_behavior == "truncate",
             )
-            rendered.append(Prompt(token_ids, text, fitted, grammar=grammar))
+            rendered.append(
+                Prompt(token_ids, text, fitted, grammar=grammar, grammar_param=param)
+            )
         return rendered
 
     async def _tokens(
@@ -232,6 +244,10 @@ class Renderer:
                 raise RequestError("suffix: needs a prompt of text", param="suffix")
             token_ids = prompt
         return token_ids[-min(limit or max_len, max_len - 1) :] if cuts else token_ids
+
+    async def _grammar(self, answers: AnswerFormat, **fields: Any) -> str | None:
+        """`answer_grammar`, off the event loop: a schema may be large."""
+        return await self._run(0, lambda: answer_grammar(answers, **fields))
 
     def _check_tokens(self, sampling: SamplingParams) -> None:
         vocab_size = self.tokenizer.vocab_size

@@ -155,7 +155,10 @@ class _Server:
                 with contextlib.suppress(Exception):
                     await tasks[0]
                 tasks[1].cancel()
-            await asyncio.gather(*(replica.stop() for replica in self._router.replicas))
+            await asyncio.gather(
+                self._gateway.vetting.close(),
+                *(replica.stop() for replica in self._router.replicas),
+            )
             await self._close_store()
         return 0
 

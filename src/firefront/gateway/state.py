@@ -19,6 +19,7 @@ from firefront.gateway.body import BodyReader
 from firefront.gateway.forms import FormReader
 from firefront.gateway.render import Renderer
 from firefront.gateway.telemetry import Telemetry
+from firefront.gateway.vetting import Vetting
 
 if TYPE_CHECKING:
     from firefront.store.store import Store  # heavy
@@ -56,6 +57,7 @@ class Gateway:
         self.telemetry = Telemetry(router.replicas)
         self.bodies = BodyReader()
         self.forms = FormReader()
+        self.vetting = Vetting()
         self.store = store
         self.opening_store: asyncio.Task[Store] | None = None  # until `store` is there
         self.created = int(time.time())
@@ -93,6 +95,13 @@ class Gateway:
         if renderer is None or replica.hello is None:
             raise OverloadedError(f"model {model} is loading", retry_after_s=2.0)
         return ServedModel(replica, renderer)
+
+    def any_served(self) -> "ServedModel | None":
+        """A model that could run a request now, if there is one."""
+        for replica in self.router.replicas:
+            if replica.hello is not None and replica.name in self._renderers:
+                return ServedModel(replica, self._renderers[replica.name])
+        return None
 
     def not_ready(self) -> list[str]:
         """Why requests would be refused now; empty when ready."""

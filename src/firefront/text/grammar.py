@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from firefront.core.chat import Constraint, Thinking, Tool, ToolChoice
 from firefront.core.errors import RequestError
 from firefront.text.answer_format import AnswerFormat
+from firefront.text.constraint_grammar import constraint_rules
+from firefront.text.rules import grammar_source
 
 
 def answer_grammar(
@@ -20,9 +22,10 @@ def answer_grammar(
     thinking: Thinking = Thinking(),
     in_thought: bool = False,
 ) -> str | None:
-    """The grammar of the answer; None where anything goes."""
-    if constraint is not None:
-        raise RequestError(f"{constraint.param}: is not supported yet", param=constraint.param)
+    """The grammar of the answer; None where anything goes. RequestError if it cannot be."""
     if tools and choice.mode != "none":
         raise RequestError("tools: are not supported yet", param="tools")
-    return None
+    if constraint is None:
+        return None
+    rules = constraint_rules(constraint)
+    return grammar_source(rules.expression, [rules])

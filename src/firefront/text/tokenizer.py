@@ -96,6 +96,10 @@ class Tokenizer:
             prefix = []
         return [*prefix, *ids, *self._vocab.suffix_ids]
 
+    def encode_rest(self, text: str) -> list[int]:
+        """Token ids of text that goes on from other text; special tokens in it are plain text."""
+        return list(self._later.ids(text))
+
     def encode_chat(
         self,
         messages: Sequence[Mapping[str, Any]],

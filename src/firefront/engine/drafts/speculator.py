@@ -131,7 +131,9 @@ class Speculator:
         """Drafts of the draft model, if they promise more tokens a second than `rate`."""
         shadows: list[tuple[int, Shadow]] = []
         for idx, sequence in enumerate(decodes):
-            if len(decodes) <= MAX_MODEL_SEQS and self._most_for(sequence) > 0:
+            # The draft model knows no grammar: what it says would seldom be allowed.
+            is_free = not sequence.is_steered and self._most_for(sequence) > 0
+            if len(decodes) <= MAX_MODEL_SEQS and is_free:
                 shadow = model.shadow_of(sequence)
                 if shadow is not None:
                     shadows.append((idx, shadow))
@@ -163,8 +165,9 @@ class Speculator:
         return proposal
 
     def _most_for(self, sequence: Sequence) -> int:
-        """Drafts that may be verified: within max_tokens, under one set of biases, no grammar."""
-        if sequence.is_steered or sequence.first_token_s is None:
+        """Drafts that may be verified: within max_tokens, under one set of biases."""
+        guide = sequence.guide
+        if sequence.first_token_s is None or (guide is not None and not guide.can_step_back):
             return 0
         most = min(self._max_draft, sequence.max_tokens - sequence.num_output - 1)
         if (missing := sequence.sampling.min_tokens - sequence.num_output) > 0:

@@ -1,0 +1,139 @@
+"""Grammars compiled beside the steps: every request comes out once, in words if not with a
+guide."""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from firefront.core.chat import Constraint
+from firefront.core.errors import FirefrontError, GrammarError, OverloadedError
+from firefront.core.messages import Abort, Delta, Drain, Submit
+from firefront.core.sampling import SamplingParams
+from firefront.engine import compiling
+from firefront.engine.compiling import CompileQueue
+from firefront.engine.grammar import Grammars, Guide
+from firefront.engine.worker import Loaded, Worker
+from tests.engine.adversary import grammar_of, steered
+from tests.engine.harness import Output
+from tests.grammar_words import WORDS
+
+PATTERN = grammar_of(Constraint(kind="regex", value="[ab]{3}"))
+SAMPLING = SamplingParams(temperature=0.0, max_tokens=20)
+
+
+def submit(name: str, grammar: str | None = PATTERN, generation: int = 1) -> Submit:
+    return Submit(
+        request_id=name, generation=generation, token_ids=[1], sampling=SAMPLING, grammar=grammar
+    )
+
+
+def wait_until(check: Callable[[], Any]) -> Any:
+    deadline_s = time.monotonic() + 10
+    while not (value := check()):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.001)
+    return value
+
+
+class Held(Grammars):
+    """Compiles nothing before it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__(WORDS, WORDS.vocab_size)
+        self.go = threading.Event()
+
+    def guide(self, account_salt: bytes, source: str) -> Guide:
+        assert self.go.wait(10)
+        if source == "boom":
+            raise ZeroDivisionError
+        return super().guide(account_salt, source)
+
+
+def test_each_comes_out_once_in_order() -> None:
+    woken = threading.Event()
+    waiting = CompileQueue(Grammars(WORDS, WORDS.vocab_size), woken.set)
+    for i in range(20):
+        waiting.put(submit(str(i), PATTERN if i % 3 else "start: ["))
+    ready: list[Any] = []
+    wait_until(lambda: ready.extend(waiting.drain()) or len(ready) == 20)
+    assert woken.is_set() and waiting.drain() == []
+    assert [request.request_id for request, _ in ready] == [str(i) for i in range(20)]
+    for i, (_, outcome) in enumerate(ready):
+        assert isinstance(outcome, Guide if i % 3 else GrammarError)
+
+
+def test_aborted_before_it_is_ready_and_sent_again() -> None:
+    grammars = Held()
+    waiting = CompileQueue(grammars, lambda: None)
+    waiting.put(submit("a"))
+    waiting.put(submit("b"))
+    waiting.abort("a", 2)  # another generation
+    waiting.abort("b", 1)
+    waiting.put(submit("b", generation=3))
+    grammars.go.set()
+    ready: list[Any] = []
+    wait_until(lambda: ready.extend(waiting.drain()) or len(ready) == 2)
+    assert [(r.request_id, r.generation) for r, _ in ready] == [("a", 1), ("b", 3)]
+
+
+def test_the_queue_is_bounded_and_survives_defects(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiling, "MAX_WAITING", 2)
+    grammars = Held()
+    waiting = CompileQueue(grammars, lambda: None)
+    waiting.put(submit("a", "boom"))
+    waiting.put(submit("b"))
+    with pytest.raises(OverloadedError):
+        waiting.put(submit("c"))
+    grammars.go.set()
+    ready: list[Any] = []
+    wait_until(lambda: ready.extend(waiting.drain()) or len(ready) == 2)
+    assert isinstance(ready[0][1], FirefrontError) and isinstance(ready[1][1], Guide)
+
+
+class Post:
+    """The worker's inbox and outbox, without a socket."""
+
+    def __init__(self) -> None:
+        self.new_work = np.zeros(1, np.int32)
+        self.sent: list[Any] = []
+        self.num_woken = 0
+
+    def put(self, *replies: Any) -> None:
+        self.sent += replies
+
+    def wake(self) -> None:
+        self.num_woken += 1
+
+
+def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
+    harness, grammars, post = steered(), Held(), Post()
+    loaded = Loaded(
+        engine=harness.engine, model="m", max_model_len=64, num_blocks=8, block_size=16,
+        grammars=grammars,
+    )  # fmt: skip
+    worker = Worker(loaded, post, post)  # type: ignore[arg-type]
+    sent = {"held": PATTERN, "gone": PATTERN, "bad": "start: [", "free": None}
+    for name, source in sent.items():
+        worker._handle(submit(name, source))
+    worker._handle(Abort(request_id="gone", generation=1))
+    worker._handle(Drain())
+    worker._handle(submit("late"))
+    harness.outputs["free"] = Output()
+    harness.run()
+    assert harness.outputs["free"].finish is not None
+    refusals = [reply for reply in post.sent if isinstance(reply, Delta)]
+    assert [(r.request_id, r.error_code) for r in refusals] == [("late", "overloaded")]
+    grammars.go.set()
+    compiled: list[Any] = []
+    wait_until(lambda: compiled.extend(worker._compiling.drain()) or len(compiled) == 2)
+    assert post.num_woken >= 2
+    for request, outcome in compiled:
+        harness.outputs[request.request_id] = Output()
+        worker._run_compiled(request, outcome)
+    assert len(harness.run()["held"].text) == 3
+    refusals = [reply for reply in post.sent if isinstance(reply, Delta)]
+    assert [(r.request_id, r.error_code) for r in refusals[1:]] == [("bad", "invalid_grammar")]
