@@ -20,7 +20,7 @@ from firefront.gateway.constraints import constraint_of
 from firefront.gateway.fields import sampling_of
 from firefront.gateway.task import ChatTask
 from firefront.text.answer import AnswerReader, PlainReader
-from firefront.text.answer_format import AnswerFormat
+from firefront.text.answer_format import AnswerFormat, allowed_tools
 from firefront.text.grammar import answer_grammar
 
 LARGE_PROMPT_BYTES = 64 << 10
@@ -100,7 +100,11 @@ class Renderer:
                 thinking=task.thinking,
                 in_thought=in_thought,
             ),
-            reader=lambda: answers.reader(with_tools=with_tools, in_thought=in_thought),
+            reader=lambda: answers.reader(
+                with_tools=with_tools,
+                in_thought=in_thought,
+                tools=allowed_tools(task.tools, task.tool_choice),
+            ),
         )
 
     async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
@@ -180,7 +184,8 @@ class Renderer:
         )
         sampling = msgspec.structs.replace(sampling, n=num_sequences)
         self._check_tokens(sampling)
-        grammar = answer_grammar(self.tokenizer.answer_format, constraint=constraint_of(request))
+        # A completion is no answer in a conversation: no thought goes before it.
+        grammar = answer_grammar(AnswerFormat(), constraint=constraint_of(request))
         rendered = []
         for prompt in prompts:
             token_ids = await self._tokens(prompt, request, max_len)
