@@ -4,6 +4,7 @@ Owns reading it, and the grammar that gives it room, an end after so many tokens
 Knows no templates. Invariant: a thought comes before everything else or not at all.
 """
 
+import re
 from dataclasses import dataclass
 
 from firefront.core.chat import Thinking
@@ -57,9 +58,9 @@ class ThoughtFormat:
         """What stands before the answer. Without any limit: any thought, or none."""
         if is_off(thinking):
             return Rules(f'{self.close.lark} "\\n\\n"' if inside else "")
-        body, lines = self._body(thinking.budget)
-        lines.append(_AFTER)
-        thought = f"{body} AFTER_THOUGHT?"
+        body = self._body(thinking.budget)
+        lines = [body.definitions, _AFTER]
+        thought = f"{body.expression} AFTER_THOUGHT?"
         if not inside:
             opening = self.open.lark
             if self.open.id is None:
@@ -67,7 +68,7 @@ class ThoughtFormat:
                 # Lazy, or it would be taken for the beginning of a longer text.
                 lines.append(f"think_open[lazy]: {quoted(self.open.text)}")
             thought = f"( {opening} {thought} )?"
-        return Rules(thought, "\n".join(lines))
+        return Rules(thought, "\n".join(lines), body.grammars)
 
     def unopened(self) -> Rules:
         """Any text but one that begins with a thought."""
@@ -76,16 +77,29 @@ class ThoughtFormat:
         opened = f'/[ \\t\\r\\n]*/ {quoted(self.open.text)} {FREE_TEXT}'
         return Rules("UNOPENED", f"UNOPENED: {FREE_TEXT} & ~( {opened} )")
 
-    def _body(self, budget: int | None) -> tuple[str, list[str]]:
+    def _body(self, budget: int | None) -> Rules:
         """The thought from its first character to its end marker."""
-        limit = "" if budget is None else f"max_tokens={budget}"
+        limit = "" if budget is None else f"[max_tokens={budget}]"
         if self.close.is_control:
-            attributes = f"[{limit}]" if limit else ""
-            return f"thought {self.close.lark}", [f"thought{attributes}: {FREE_TEXT}"]
+            return Rules(f"thought {self.close.lark}", f"thought{limit}: {FREE_TEXT}")
         if not limit:
-            return "thought", [f"thought[lazy]: {FREE_TEXT} {quoted(self.close.text)}"]
-        # Either it ends by itself in time, or it is cut off and ended.
-        return f"( thought | cut_thought {self.close.lark} )", [
-            f"thought[lazy, {limit}]: {FREE_TEXT} {quoted(self.close.text)}",
-            f"cut_thought[{limit}]: {FREE_TEXT}",
-        ]
+            return Rules("thought", f"thought[lazy]: {FREE_TEXT} {quoted(self.close.text)}")
+        return Rules(
+            f"thought {quoted(self.close.text)}",
+            f"thought{limit}: @thought_text",
+            (("thought_text", _text_before(self.close.text)),),
+        )
+
+
+def _text_before(word: str) -> str:
+    """A grammar of text without `word`, in pieces each of which may be the last before it: so the
+    text can be cut anywhere and `word` still come next. The word's first character comes once."""
+    first, others = re.escape(word[0]), ""
+    for char in reversed(word[1:-1]):
+        others = f"({re.escape(char)}{others})?"
+    other, part = _regex(f"[^{first}]+"), _regex(f"{first}{others}")
+    return f"start: ( OTHER | PART )*\nOTHER: {other}\nPART: {part}\n"
+
+
+def _regex(pattern: str) -> str:
+    return f"/{pattern.replace('/', chr(92) + '/')}/"

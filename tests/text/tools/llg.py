@@ -9,7 +9,12 @@ from firefront.text.vocab import AddedToken
 from tests.text.tools import templates
 
 EOS = 256
-ADDED = (*templates.LLAMA_TOKENS, *templates.MISTRAL_TOKENS, *templates.QWEN_TOKENS)
+ADDED = (
+    *templates.LLAMA_TOKENS,
+    *templates.MISTRAL_TOKENS,
+    *templates.QWEN_TOKENS,
+    *templates.THINK_TOKENS,
+)
 ID_OF = {token.text: token.id for token in ADDED}
 
 
@@ -23,9 +28,8 @@ class _Bytes:
         self.tokens += [f"<unused {i}>".encode() for i in range(257, last + 1)]
         for token in added:
             self.tokens[token.id] = token.text.encode()
-        control = [token.id for token in added if token.control]
-        used = {token.id for token in added}
-        self.special_token_ids = [EOS, *(i for i in range(257, last + 1) if i not in used), *control]
+        shown = {token.id for token in added if not token.control}
+        self.special_token_ids = [i for i in range(EOS, last + 1) if i not in shown]
 
     def __call__(self, text: Any) -> list[int]:
         return list(text if isinstance(text, bytes) else text.encode())

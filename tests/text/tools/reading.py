@@ -19,6 +19,7 @@ FORMATS: dict[str, AnswerFormat] = {
     "generic": answer_format("", ()),
     "gemma": answer_format(templates.GEMMA, ()),
     "deepseek": answer_format(templates.DEEPSEEK, ()),
+    "magistral": answer_format("", templates.THINK_TOKENS),
 }
 
 
@@ -33,29 +34,31 @@ class Read:
 
 
 def add_up(events: list[Event]) -> Read:
-    read = Read()
-    ids = []
+    content, reasoning, order = [], [], []
+    names: list[str] = []
+    arguments: list[list[str]] = []
+    ids = set()
     for event in events:
-        kind = type(event).__name__
         match event:
             case Content(text):
                 assert text
-                read.content += text
+                content.append(text)
             case Reasoning(text):
                 assert text
-                read.reasoning += text
+                reasoning.append(text)
             case CallOpened(index, call_id, name):
-                assert index == len(read.calls)
-                read.calls.append((name, ""))
-                ids.append(call_id)
+                assert index == len(names) and call_id not in ids
+                ids.add(call_id)
+                names.append(name)
+                arguments.append([])
             case CallArguments(index, text):
-                assert text and index == len(read.calls) - 1
-                name, arguments = read.calls[index]
-                read.calls[index] = (name, arguments + text)
-        if not read.order or read.order[-1] != kind:
-            read.order.append(kind)
-    assert len(set(ids)) == len(ids)
-    return read
+                assert text and index == len(names) - 1
+                arguments[index].append(text)
+        kind = type(event).__name__
+        if not order or order[-1] != kind:
+            order.append(kind)
+    calls = list(zip(names, map("".join, arguments), strict=True))
+    return Read("".join(content), "".join(reasoning), calls, order)
 
 
 def read_pieces(

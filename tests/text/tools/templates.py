@@ -1,4 +1,4 @@
-"""Chat templates in the manner of each family, written for the tests, and conversations for them."""
+"""Chat templates in the manner of each family, written for the tests, and what to ask of them."""
 
 from typing import Any
 
@@ -6,14 +6,17 @@ from firefront.core.chat import Tool
 from firefront.text.vocab import AddedToken
 
 CHATML = """
-{%- macro turn(role, text) %}{{ '<|im_start|>' + role + '\\n' + text + '<|im_end|>\\n' }}{% endmacro %}
+{%- macro turn(role, text) %}
+    {{- '<|im_start|>' + role + '\\n' + text + '<|im_end|>\\n' }}
+{%- endmacro %}
 """
 
 HERMES = CHATML + """
 {%- if tools %}
     {%- set ns = namespace(text='Functions:') %}
     {%- for tool in tools %}{% set ns.text = ns.text + '\\n' + tool | tojson %}{% endfor %}
-    {{- turn('system', ns.text + '\\nCall one as <tool_call>\\n{"name": N, "arguments": A}\\n</tool_call>') }}
+    {%- set form = '\\nCall as <tool_call>\\n{"name": N, "arguments": A}\\n</tool_call>' %}
+    {{- turn('system', ns.text + form) }}
 {%- endif %}
 {%- for message in messages %}
     {%- if message.role == 'tool' %}
@@ -41,7 +44,9 @@ QWEN_XML = CHATML + """
 {%- if tools %}
     {%- set ns = namespace(text='') %}
     {%- for tool in tools %}
-        {%- for name in tool.function.parameters.properties %}{% set ns.text = ns.text + name %}{% endfor %}
+        {%- for name in tool.function.parameters.properties %}
+            {%- set ns.text = ns.text + name %}
+        {%- endfor %}
     {%- endfor %}
     {{- turn('system', ns.text + '<tool_call>\\n<function=F>\\n<parameter=P>\\nV\\n</parameter>') }}
 {%- endif %}
@@ -52,7 +57,8 @@ QWEN_XML = CHATML + """
             + call.function.name + '>\\n' %}
         {%- for key, value in call.function.arguments | items %}
             {%- set shown = value if value is string else value | tojson %}
-            {%- set ns.text = ns.text + '<parameter=' + key + '>\\n' + shown + '\\n</parameter>\\n' %}
+            {%- set shown = '\\n' + shown + '\\n' %}
+            {%- set ns.text = ns.text + '<parameter=' + key + '>' + shown + '</parameter>\\n' %}
         {%- endfor %}
         {%- set ns.text = ns.text + '</function>\\n</tool_call>' %}
     {%- endfor %}
@@ -66,7 +72,8 @@ LLAMA = """
 {%- for message in messages %}
     {%- set head = '<|start_header_id|>' + message.role + '<|end_header_id|>\\n\\n' %}
     {%- if loop.first and tools %}
-        {{- '<|start_header_id|>system<|end_header_id|>\\n\\nAnswer with {"name": function, "parameters": dictionary}.' }}
+        {{- '<|start_header_id|>system<|end_header_id|>\\n\\n' }}
+        {{- 'Answer with {"name": function, "parameters": dictionary}.' }}
         {%- for tool in tools %}{{ tool | tojson }}{% endfor %}{{ '<|eot_id|>' }}
     {%- endif %}
     {%- if message.tool_calls %}
@@ -74,7 +81,8 @@ LLAMA = """
             {{- raise_exception('This model takes single tool-calls only') }}
         {%- endif %}
         {%- set call = message.tool_calls[0].function %}
-        {{- head + '{"name": "' + call.name + '", "parameters": ' + (call.arguments | tojson) + '}' }}
+        {{- head + '{"name": "' + call.name + '", "parameters": ' }}
+        {{- (call.arguments | tojson) + '}' }}
     {%- elif message.role in ('tool', 'ipython') %}
         {{- '<|start_header_id|>ipython<|end_header_id|>\\n\\n' + message.content }}
     {%- else %}
@@ -82,7 +90,9 @@ LLAMA = """
     {%- endif %}
     {{- '<|eot_id|>' }}
 {%- endfor %}
-{%- if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}
+{%- if add_generation_prompt %}
+    {{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
 """
 
 _MISTRAL_HEAD = """
@@ -116,12 +126,15 @@ MISTRAL = _MISTRAL_HEAD + """
 MISTRAL_ARGS = _MISTRAL_HEAD + """
         {{- message.content or '' }}
         {%- for call in message.tool_calls %}
-            {{- '[TOOL_CALLS]' + call.function.name + '[ARGS]' + (call.function.arguments | tojson) }}
+            {{- '[TOOL_CALLS]' + call.function.name }}
+            {{- '[ARGS]' + (call.function.arguments | tojson) }}
         {%- endfor %}
 """ + _MISTRAL_TAIL
 
 PLAIN_JSON = CHATML + """
-{%- if tools %}{{ turn('system', 'Write {"name": F, "arguments": {}}. ' + (tools | tojson)) }}{% endif %}
+{%- if tools %}
+    {{- turn('system', 'Write {"name": F, "arguments": {}}. ' + (tools | tojson)) }}
+{%- endif %}
 {%- for message in messages %}
     {%- if message.tool_calls %}
         {%- set call = message.tool_calls[0].function %}
@@ -162,6 +175,7 @@ QWEN_TOKENS = (
     AddedToken(1007, "<think>", False),
     AddedToken(1008, "</think>", False),
 )
+THINK_TOKENS = (AddedToken(1009, "[THINK]", True), AddedToken(1010, "[/THINK]", True))
 
 WEATHER = Tool(
     name="get_weather",

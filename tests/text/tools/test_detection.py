@@ -65,7 +65,7 @@ def test_only_a_template_that_uses_tools_has_a_format_for_them() -> None:
 def test_names_are_variables_not_words() -> None:
     text = "tools {{ 'tools' }}{# tools #}{% if a.tools %}{% set b = c['d'] | e(f=1) %}{% endif %}"
     assert names_in(text) & {"tools", "a", "b", "c", "d", "f"} == {"a", "b", "c", "f"}
-    assert names_in("{% if") == names_in("{{ ' }}") == names_in("x" * 200_000) == frozenset()
+    assert names_in("{{ ' }}") == names_in("x" * 200_000) == frozenset()
 
 
 def test_a_prompt_may_open_the_thought() -> None:

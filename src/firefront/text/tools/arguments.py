@@ -1,19 +1,17 @@
 """A tool's JSON Schema as the grammar of its arguments.
 
-Owns how JSON is spaced in calls, and what a schema leaves open that a call should not. What of JSON
-Schema can be honoured is llguidance's business.
+Owns what a schema leaves open that a call should not, and the name of the schema at fault in errors.
+How JSON is spelled, and what of JSON Schema can be honoured, is as for any constraint.
 """
 
-import json
 from typing import Any
 
-from firefront.core.chat import Constraint, Tool
+from firefront.core.chat import Constraint
 from firefront.core.errors import RequestError
+from firefront.text.constraint_grammar import json_expression
+from firefront.text.schema_check import Checked, check, schema_error
 from firefront.text.tools.format import Offered
 
-# As json.dumps spaces it, which is how models have seen calls. No other white space: it could go on
-# and on.
-_SPACING = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 # Beside these, keys that are not among the properties are meant to be there.
 _OPEN_ENDED = (
     "additionalProperties", "allOf", "anyOf", "maxProperties", "minProperties", "oneOf",
@@ -46,19 +44,25 @@ def arguments_schema(offered: Offered) -> dict[str, Any]:
     return schema
 
 
-def guided(schema: dict[str, Any], tool: Tool) -> dict[str, Any]:
-    """`schema` with llguidance's own options. Only a strict tool's oneOf is just one."""
-    return {**schema, "x-guidance": {**_SPACING, "coerce_one_of": not tool.strict}}
+def checked(schema: Any, offered: Offered) -> Checked:
+    """A schema, the tool's or part of it, as it is enforced. Of a tool that is not strict, what
+    cannot be enforced is left out: such schemas say what is meant, and who sends them expects calls.
+    RequestError for what is wrong all the same."""
+    found = check(schema, relaxed=not offered.tool.strict)
+    if found.problems:
+        raise schema_error(found.problems[0], param_of(offered))
+    # Where alternatives of a oneOf overlap, one of them at least.
+    found.one_of_is_exact = found.one_of_is_exact or not offered.tool.strict
+    return found
 
 
 def arguments_rule(offered: Offered) -> tuple[str, str]:
     """The name and the definition of the rule for a tool's arguments."""
     name = f"args_{offered.index}"
-    schema = guided(arguments_schema(offered), offered.tool)
-    return name, f"{name}: %json {json.dumps(schema)}"
+    return name, f"{name}: {json_expression(checked(arguments_schema(offered), offered))}"
 
 
 def arguments_constraint(offered: Offered) -> Constraint:
-    """The same as a constraint of its own, to find out which tool's schema cannot be honoured."""
-    schema = guided(arguments_schema(offered), offered.tool)
+    """The same as a constraint of its own, to find out which tool's schema does not compile."""
+    schema = checked(arguments_schema(offered), offered).schema
     return Constraint(kind="json_schema", value=schema, param=param_of(offered))

@@ -59,6 +59,19 @@ class HermesFormat:
             consumed = text.recorded()
             if not is_called:
                 out.content(word + consumed)
+            elif (yield from ended(text, out, self.close)):
+                is_called = False
+
+
+def ended(text: Incoming, out: AnswerEvents, close: Marker) -> Steps[bool]:
+    """Consume a call's end marker if nothing but white space is before it."""
+    text.record()
+    yield from text.spaces()
+    is_there = yield from text.literal(close.text)
+    consumed = text.recorded()
+    if not is_there:
+        out.content(consumed)
+    return is_there
 
 
 def enclosed_grammar(

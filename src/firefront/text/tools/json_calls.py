@@ -13,7 +13,6 @@ from firefront.text.answer_events import AnswerEvents, new_call_id
 from firefront.text.incoming import Incoming, Steps
 from firefront.text.tools.call_object import CallObject, object_grammar
 from firefront.text.tools.format import (
-    FREE_TEXT,
     CallGrammar,
     Marker,
     Messages,
@@ -106,17 +105,22 @@ def _one_call_each(messages: Messages) -> Messages:
         end = at
         while end < len(messages) and messages[end].get("role") == "tool":
             end += 1
-        results, at = messages[at:end], end
-        for i, call in enumerate(calls):
-            # What was said is said once, before the first call.
-            content = message.get("content") if i == 0 else ""
-            split.append({**message, "content": content, "tool_calls": [call]})
-            answered = [r for r in results if _answers(r, call)] or results[:1]
-            split += answered[:1]
-            results = [r for r in results if r is not (answered[0] if answered else None)]
-        split += results
+        split += _answered(message, calls, messages[at:end])
+        at = end
     return split
 
 
-def _answers(result: dict[str, Any], call: dict[str, Any]) -> bool:
-    return call.get("id") is not None and result.get("tool_call_id") == call["id"]
+def _answered(message: dict[str, Any], calls: Messages, results: Messages) -> Messages:
+    """The message once for each call, and after it the call's result: by its id, or where no call
+    has that, in order."""
+    known = {call.get("id") for call in calls} - {None}
+    others = [result for result in results if result.get("tool_call_id") not in known]
+    split: Messages = []
+    for i, call in enumerate(calls):
+        # What was said is said once, before the first call.
+        content = message.get("content") if i == 0 else ""
+        split.append({**message, "content": content, "tool_calls": [call]})
+        own = [r for r in results if call.get("id") and r.get("tool_call_id") == call["id"]]
+        split += own or others[:1]
+        others = others if own else others[1:]
+    return split + others

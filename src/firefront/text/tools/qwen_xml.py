@@ -14,8 +14,9 @@ from typing import Any
 from firefront.core.chat import Tool, ToolChoice
 from firefront.core.errors import RequestError
 from firefront.text.answer_events import AnswerEvents, new_call_id
+from firefront.text.constraint_grammar import json_expression
 from firefront.text.incoming import Incoming, Steps
-from firefront.text.tools.arguments import arguments_schema, guided, param_of
+from firefront.text.tools.arguments import arguments_schema, checked, param_of
 from firefront.text.tools.call_object import MAX_NAME_CHARS
 from firefront.text.tools.format import (
     FREE_TEXT,
@@ -27,8 +28,8 @@ from firefront.text.tools.format import (
     tool_dicts,
     with_plain_calls,
 )
+from firefront.text.tools.hermes import CLOSE, OPEN, ended
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
 _FUNCTION, _END_FUNCTION = "<function=", "</function>"
 _PARAMETER, _END_PARAMETER = "<parameter=", "</parameter>"
 _TAG_END = re.compile(r"[>\n]")
@@ -101,8 +102,8 @@ class QwenXmlFormat:
                 out.content(word + consumed)
                 continue
             out.open_call(name)
-            is_called = True
             yield from _read_parameters(text, out, schemas.get(name, {}))
+            is_called = not (yield from ended(text, out, self.close))
 
 
 def _tag_name(text: Incoming) -> Steps[str | None]:
@@ -228,14 +229,11 @@ def _parameter_lines(
         )
     head, end = quoted(f"<parameter={key}>\n"), quoted(f"\n{_END_PARAMETER}\n")
     if not _is_plain(schema):
-        if not isinstance(schema, dict):
-            inner: Any = {} if schema is not False else {"enum": []}
-        else:
-            inner = schema
         # References lead to where they led before.
         shared = {word: whole[word] for word in ("$defs", "definitions") if word in whole}
-        value = json.dumps(guided({**shared, **inner}, offered.tool))
-        return [f"{rule}: {head} {rule}_value {end}", f"{rule}_value: %json {value}"]
+        inner = {**shared, **schema} if isinstance(schema, dict) else schema
+        value = json_expression(checked(inner, offered))
+        return [f"{rule}: {head} {rule}_value {end}", f"{rule}_value: {value}"]
     choices = [schema["const"]] if "const" in schema else schema.get("enum")
     if choices is not None:
         listed = " | ".join(quoted(choice + f"\n{_END_PARAMETER}\n") for choice in choices)
