@@ -1,7 +1,7 @@
 """What a reader finds in an answer, made into events.
 
-Owns the numbering and the ids of calls, and the white space between text and calls, which belongs to
-neither. Knows no format.
+Owns the numbering and the ids of calls, and the white space between text and calls, which belongs
+to neither. Knows no format.
 """
 
 import secrets

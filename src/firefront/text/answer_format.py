@@ -1,7 +1,7 @@
 """How one model marks, in its text, what it thinks and what it calls.
 
-Owns the choice of the formats from the model's own template and vocabulary, and what a request adds to
-the conversation for them. Knows no API and no grammar engine.
+Owns the choice of the formats from the model's own template and vocabulary, and what a request adds
+to the conversation for them. Knows no API and no grammar engine.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -14,15 +14,17 @@ from firefront.text.thought import is_off
 from firefront.text.tools.arguments import arguments_constraint
 from firefront.text.tools.format import FREE_TEXT, FREE_TEXT_DEFINITION, Offered
 
+_NO_TOOLS, _AS_IT_DOES = ToolChoice(mode="none"), Thinking()
+
 
 def answer_grammar(
     answers: AnswerFormat,
     *,
     constraint: Constraint | None = None,
     tools: Sequence[Tool] = (),
-    choice: ToolChoice = ToolChoice(mode="none"),
+    choice: ToolChoice = _NO_TOOLS,
     parallel: bool = True,
-    thinking: Thinking = Thinking(),
+    thinking: Thinking = _AS_IT_DOES,
     in_thought: bool = False,
 ) -> str | None:
     """The grammar of the answer; None where anything goes.

@@ -1,7 +1,7 @@
 """Where JSON values end in text that comes in pieces. Owns no meaning: values stay raw text.
 
-Lenient about what is inside (a model wrote it), strict about brackets and quotes: these decide where
-a value ends.
+Lenient about what is inside (a model wrote it), strict about brackets and quotes: these decide
+where a value ends.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Parts of a grammar in llguidance's Lark notation, and how they become one source.
 
-Knows nothing of what the parts are for. Names of rules and terminals are their makers' to keep apart.
+Knows nothing of what the parts are for. Their makers keep names of rules and terminals apart.
 """
 
 import json

@@ -84,8 +84,12 @@ class ThoughtFormat:
             return Rules(f"thought {self.close.lark}", f"thought{limit}: {FREE_TEXT}")
         if not limit:
             return Rules("thought", f"thought[lazy]: {FREE_TEXT} {quoted(self.close.text)}")
+        # Cut off, its end comes next: the model writes it in its own token.
+        end = quoted(self.close.text)
+        if self.close.id is not None:
+            end = f"( {end} | {self.close.lark} )"
         return Rules(
-            f"thought {quoted(self.close.text)}",
+            f"thought {end}",
             f"thought{limit}: @thought_text",
             (("thought_text", _text_before(self.close.text)),),
         )

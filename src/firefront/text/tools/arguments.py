@@ -1,7 +1,7 @@
 """A tool's JSON Schema as the grammar of its arguments.
 
-Owns what a schema leaves open that a call should not, and the name of the schema at fault in errors.
-How JSON is spelled, and what of JSON Schema can be honoured, is as for any constraint.
+Owns what a schema leaves open that a call should not, and the name of the schema at fault in
+errors. How JSON is spelled, and what of JSON Schema can be honoured, is as for any constraint.
 """
 
 from typing import Any
@@ -46,8 +46,8 @@ def arguments_schema(offered: Offered) -> dict[str, Any]:
 
 def checked(schema: Any, offered: Offered) -> Checked:
     """A schema, the tool's or part of it, as it is enforced. Of a tool that is not strict, what
-    cannot be enforced is left out: such schemas say what is meant, and who sends them expects calls.
-    RequestError for what is wrong all the same."""
+    cannot be enforced is left out: such schemas say what is meant, and who sends them expects
+    calls. RequestError for what is wrong all the same."""
     found = check(schema, relaxed=not offered.tool.strict)
     if found.problems:
         raise schema_error(found.problems[0], param_of(offered))

@@ -1,8 +1,8 @@
 """A format for models whose template knows no tools, or knows them in a way we do not.
 
-Tools are described in the system message, calls are written as Hermes writes them, earlier ones too,
-so that the model sees its own form; results are user messages. Works with templates that know no
-system message and that insist on turns.
+Tools are described in the system message, calls are written as Hermes writes them, earlier ones
+too, so that the model sees its own form; results are user messages. Works with templates that know
+no system message and that insist on turns.
 """
 
 import json

@@ -1,8 +1,8 @@
 """Calls with a tag for each parameter, as Qwen3-Coder writes them.
 
-<tool_call> <function=NAME> <parameter=KEY> value </parameter> ... </function> </tool_call>, each on a
-line. A value is plain text where the schema wants just a string, and JSON otherwise: which of the two
-is decided here, for the grammar and for the reader alike.
+<tool_call> <function=NAME> <parameter=KEY> value </parameter> ... </function> </tool_call>, each on
+a line. A value is plain text where the schema wants just a string, and JSON otherwise: which of the
+two is decided here, for the grammar and for the reader alike.
 """
 
 import json
