@@ -5,6 +5,7 @@ from typing import Any
 
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
+from firefront.text.tokenizer import Tokenizer
 from firefront.text.vocab import AddedToken
 from tests.text.tools import templates
 
@@ -48,8 +49,26 @@ def token_ids(text: str, *, as_tokens: Iterable[str] = ()) -> list[int]:
     return [*before.encode(), ID_OF[word], *token_ids(after, as_tokens=words)]
 
 
-def matcher(grammar: str) -> LLMatcher:
-    made = LLMatcher(TOKENIZER, grammar)
+class _Real:
+    """A model's own vocabulary."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self.eos_token_id, self.bos_token_id = min(tokenizer.eos_ids), None
+        self.tokens = [tokenizer.token_bytes(i) for i in range(tokenizer.vocab_size)]
+        self.special_token_ids = sorted(tokenizer.special_ids)
+        self._tokenizer = tokenizer
+
+    def __call__(self, text: Any) -> list[int]:
+        text = text if isinstance(text, str) else text.decode("utf-8", "replace")
+        return self._tokenizer.encode(text, add_special=False)
+
+
+def real(tokenizer: Tokenizer) -> LLTokenizer:
+    return LLTokenizer(TokenizerWrapper(_Real(tokenizer)))
+
+
+def matcher(grammar: str, words: LLTokenizer = TOKENIZER) -> LLMatcher:
+    made = LLMatcher(words, grammar)
     assert not made.is_error(), f"{made.get_error()}\n{grammar}"
     return made
 
@@ -59,9 +78,9 @@ def fault(grammar: str) -> str:
     return str(LLMatcher(TOKENIZER, grammar).get_error() or "")
 
 
-def accepts(grammar: str, ids: Sequence[int]) -> bool:
+def accepts(grammar: str, ids: Sequence[int], words: LLTokenizer = TOKENIZER) -> bool:
     """Whether an answer of just these tokens may end there."""
-    made = matcher(grammar)
+    made = matcher(grammar, words)
     return all(made.consume_token(token) for token in ids) and made.is_accepting()
 
 

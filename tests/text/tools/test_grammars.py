@@ -1,6 +1,7 @@
 """Grammars: llguidance lets well-formed answers pass and no others, as the reader reads them."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,8 +10,9 @@ from firefront.core.chat import Constraint, Thinking, Tool, ToolChoice
 from firefront.core.errors import RequestError
 from firefront.text.answer_format import AnswerFormat
 from firefront.text.grammar import answer_grammar, tool_constraints
+from firefront.text.tokenizer import load_tokenizer
 from firefront.text.tools.format import Marker
-from tests.text.tools.llg import accepts, begins, fault, matcher, token_ids
+from tests.text.tools.llg import accepts, begins, fault, matcher, real, token_ids
 from tests.text.tools.reading import FORMATS, read_whole
 from tests.text.tools.templates import ANYTHING, CLOCK, TOOLS, WEATHER
 from tests.text.tools.test_readers import ONE, PARALLEL
@@ -163,6 +165,26 @@ def test_many_tools_compile(name: str) -> None:
     ]
     text = ONE[name].replace("get_weather", "tool_25")
     assert accepts(grammar_of(name, "auto", tools=tools), ids_of(name, text))
+
+
+def test_real_vocabularies(starter_path: Path, qwen_path: Path) -> None:
+    for path in (starter_path, qwen_path):
+        tokenizer = load_tokenizer(path)
+        words, answers = real(tokenizer), tokenizer.answer_format
+        required, auto = (
+            answer_grammar(answers, tools=TOOLS, choice=ToolChoice(mode=mode))
+            for mode in ("required", "auto")
+        )
+        assert required is not None and auto is not None
+        call = tokenizer.encode(ONE["hermes"], False)
+        assert accepts(required, call, words)
+        assert accepts(auto, [*tokenizer.encode("Well, a < b.\n", False), *call], words)
+        wrong = tokenizer.encode(ONE["hermes"].replace("city", "town"), False)
+        assert not accepts(required, wrong, words)
+        assert not accepts(auto, wrong, words)
+        # What is forced is in the tokens that the model would have chosen.
+        forced = matcher(required, words).compute_ff_tokens()
+        assert forced and forced == call[: len(forced)]
 
 
 SCHEMA = Constraint(kind="json_schema", value={"type": "object", "properties": {"a": {}},
