@@ -3,8 +3,10 @@
 Words in a prompt make it misbehave: HANG (a step that does not end), DIE (the process ends in a
 step), FOREIGN (a delta for someone else), REFUSE, WRONG, BOOM (submit raises), MIDWAY (an error
 after three tokens), BIG (20 kB a token), STOP (end of text after five), SLOWLY (0.2 s a token).
+SAY and a JSON string make it say just that, three bytes a step, and then stop.
 """
 
+import json
 import os
 import time
 import zlib
@@ -15,10 +17,11 @@ from firefront.core.deployment import Deployment
 from firefront.core.errors import OverloadedError, RequestError
 from firefront.core.messages import Delta, Logprob, Stats, Submit, Usage
 from firefront.engine.worker import Loaded
-from firefront.text.answer_format import AnswerFormat
+from firefront.text.answer_format import answer_format
 
 BOS, EOS, VOCAB_SIZE = 256, 257, 300
 MAX_MODEL_LEN = 2048
+SAY_BYTES = 3
 
 
 class FakeTokenizer:
@@ -27,7 +30,7 @@ class FakeTokenizer:
     vocab_size = VOCAB_SIZE
     special_ids = frozenset({BOS, EOS})
     eos_ids = frozenset({EOS})
-    answer_format = AnswerFormat()
+    answer_format = answer_format("{{ messages }}<think></think>", ())
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:
         return list(text.encode())
@@ -59,6 +62,7 @@ class _Running:
         self.prompt = bytes(i for i in submit.token_ids if i < 256)
         self.output: list[int] = []
         self.text = ""
+        self.unsaid = _told_to_say(self.prompt)
 
     def next_token(self) -> int:
         seed = self.submit.sampling.seed or 0
@@ -145,6 +149,8 @@ class FakeEngine:
         prompt_logprobs = self._prompt_logprobs(running) if first else None
         if sampling.max_tokens == 0:
             return [*deltas, self._finish(running, "length", "", prompt_logprobs=prompt_logprobs)]
+        if running.unsaid is not None:
+            return [*deltas, self._say(running)]
         ended = b"STOP" in running.prompt and not sampling.ignore_eos and len(running.output) == 5
         if ended:
             return [*deltas, self._finish(running, "stop", "")]
@@ -162,6 +168,19 @@ class FakeEngine:
         if len(running.output) == sampling.max_tokens:
             return [*deltas, self._finish(running, "length", text, **extra)]
         return [*deltas, self._delta(running, text, **extra)]
+
+    def _say(self, running: _Running) -> Delta:
+        """The next piece of what the prompt told it to say."""
+        limit = running.submit.sampling.max_tokens
+        room = SAY_BYTES if limit is None else min(SAY_BYTES, limit - len(running.output))
+        piece, running.unsaid = running.unsaid[:room], running.unsaid[room:]
+        running.output += piece
+        text = piece.decode("utf-8", "replace")
+        if not running.unsaid:
+            return self._finish(running, "stop", text, token_ids=list(piece))
+        if len(running.output) == limit:
+            return self._finish(running, "length", text, token_ids=list(piece))
+        return self._delta(running, text, token_ids=list(piece))
 
     def _delta(self, running: _Running, text: str, **extra: Any) -> Delta:
         submit = running.submit
@@ -199,6 +218,14 @@ class FakeEngine:
         if self._log:
             with open(self._log, "a") as log:
                 log.write(line + "\n")
+
+
+def _told_to_say(prompt: bytes) -> bytes | None:
+    start = prompt.rfind(b'SAY"')
+    if start < 0:
+        return None
+    said, _ = json.JSONDecoder().raw_decode(prompt[start + 3 :].decode())
+    return said.encode()
 
 
 def _logprob(token: int, num_top: int) -> Logprob:

@@ -20,7 +20,7 @@ from firefront.gateway.constraints import constraint_of
 from firefront.gateway.fields import sampling_of
 from firefront.gateway.task import ChatTask
 from firefront.text.answer import AnswerReader, PlainReader
-from firefront.text.answer_format import AnswerFormat
+from firefront.text.answer_format import AnswerFormat, allowed_tools
 from firefront.text.grammar import answer_grammar
 
 LARGE_PROMPT_BYTES = 64 << 10
@@ -108,7 +108,11 @@ class Renderer:
             prediction=await self._predicted(task, max_len),
             grammar=grammar,
             grammar_param=task.constraint.param if task.constraint is not None else "tools",
-            reader=lambda: answers.reader(with_tools=with_tools, in_thought=in_thought),
+            reader=lambda: answers.reader(
+                with_tools=with_tools,
+                in_thought=in_thought,
+                tools=allowed_tools(task.tools, task.tool_choice),
+            ),
         )
 
     async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
@@ -196,7 +200,8 @@ class Renderer:
         sampling = msgspec.structs.replace(sampling, n=num_sequences)
         self._check_tokens(sampling)
         constraint = constraint_of(request)
-        grammar = await self._grammar(self.tokenizer.answer_format, constraint=constraint)
+        # A completion is no answer in a conversation: no thought goes before it.
+        grammar = await self._grammar(AnswerFormat(), constraint=constraint)
         param = constraint.param if constraint is not None else ""
         rendered = []
         for prompt in prompts:

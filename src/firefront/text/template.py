@@ -146,6 +146,24 @@ class ChatTemplate:
         return ModelFileError(self.source, "chat_template", problem)
 
 
+def names_in(text: str) -> frozenset[str]:
+    """The names that a template's statements and expressions use: variables, not attributes of
+    something and no words of its text. None of them if it cannot be read."""
+    if len(text) > MAX_TEMPLATE_CHARS:
+        return frozenset()
+    names: set[str] = set()
+    before = ""
+    try:
+        for _, kind, value in TemplateEnvironment(datetime.now).lex(text):
+            if kind == "name" and before != ".":
+                names.add(value)
+            if kind != "whitespace":
+                before = value
+    except jinja2.TemplateError:
+        return frozenset()
+    return frozenset(names)
+
+
 def _mentions_content(node: nodes.Node) -> bool:
     subject = node.node if isinstance(node, nodes.Filter) else node
     if isinstance(subject, nodes.Getattr):

@@ -210,7 +210,7 @@ class Tokenizer:
         template = self.chat_template
         return answer_format(
             template.text if template is not None and not template.is_generic else "",
-            {token.text: token.control for token in self._vocab.added},
+            self._vocab.added,
         )
 
     def _template_markup(self) -> tuple[AddedToken, ...]:
