@@ -15,6 +15,7 @@ from firefront.core.deployment import Deployment
 from firefront.core.errors import OverloadedError, RequestError
 from firefront.core.messages import Delta, Logprob, Stats, Submit, Usage
 from firefront.engine.worker import Loaded
+from firefront.text.answer_format import answer_format
 
 BOS, EOS, VOCAB_SIZE = 256, 257, 300
 MAX_MODEL_LEN = 2048
@@ -24,6 +25,7 @@ class FakeTokenizer:
     """A token is a byte; 256 begins, 257 ends."""
 
     vocab_size = VOCAB_SIZE
+    answer_format = answer_format("", {})
 
     def encode(self, text: str, add_special: bool = True) -> list[int]:
         return list(text.encode())

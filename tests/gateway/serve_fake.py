@@ -4,6 +4,7 @@ import os
 import sys
 from pathlib import Path
 
+from fake_store import FakeStore
 from fakes import FakeTokenizer
 
 from firefront.core.deployment import Deployment
@@ -20,6 +21,7 @@ if __name__ == "__main__":
         limits=ReplicaLimits(hang_s=float(environ("FAKE_HANG_S", "5"))),
         locate=lambda spec: (spec, spec),
         load_text=lambda path: FakeTokenizer(),
+        open_store=lambda: None if environ("FAKE_NO_STORE") else FakeStore(),
         settings=Settings(
             keep_alive_s=float(environ("FAKE_KEEP_ALIVE_S", "15")),
             stall_limit_s=float(environ("FAKE_STALL_S", "30")),

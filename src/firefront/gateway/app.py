@@ -12,6 +12,9 @@ from firefront.core.errors import FirefrontError
 from firefront.gateway import chat, completions, docs, health, models, openapi
 from firefront.gateway.errors import error_response, http_error_response
 from firefront.gateway.middleware import Envelope
+from firefront.gateway.responses import routes as responses
+from firefront.gateway.responses import stored_routes as stored_responses
+from firefront.gateway.responses.background import BackgroundRuns
 from firefront.gateway.state import Gateway, version
 
 
@@ -26,7 +29,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (chat, completions, models, health, docs):
+    app.state.background = BackgroundRuns()
+    for module in (chat, completions, responses, stored_responses, models, health, docs):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)

@@ -34,23 +34,31 @@ class Exchange:
         self.started_s = self.gateway.clock.now()
         self.request = request
         self.headers: dict[str, str] = {}
+        self._ignored: list[str] = []
 
     async def parse(self, kind: type[_Request]) -> _Request:
         """Admit and read the request; what was ignored goes into the headers."""
         self.gateway.admit()
         body = await self.gateway.bodies.read_json(self.request)
         parsed, ignored = schemas.parse(body, kind)
-        if ignored:
-            if self.request.query_params.get("strict") in ("1", "true"):
-                raise RequestError(
-                    f"{ignored[0][:100]}: unknown parameter",
-                    param=ignored[0][:100],
-                    code="unsupported_parameter",
-                )
-            named = [urllib.parse.quote(n[:64], safe="[]") for n in ignored[:MAX_IGNORED_NAMED]]
-            more = ["..."] if len(ignored) > MAX_IGNORED_NAMED else []
-            self.headers["x-firefront-ignored-params"] = ", ".join(named + more)
+        self.ignore(ignored)
         return parsed
+
+    def ignore(self, names: list[str]) -> None:
+        """Say in a header that these parameters change nothing; with ?strict=1 refuse them."""
+        if not names:
+            return
+        if self.request.query_params.get("strict") in ("1", "true"):
+            raise RequestError(
+                f"{names[0][:100]}: unknown parameter",
+                param=names[0][:100],
+                code="unsupported_parameter",
+            )
+        self._ignored += names
+        shown = self._ignored[:MAX_IGNORED_NAMED]
+        named = [urllib.parse.quote(name[:64], safe="[]") for name in shown]
+        more = ["..."] if len(self._ignored) > MAX_IGNORED_NAMED else []
+        self.headers["x-firefront-ignored-params"] = ", ".join(named + more)
 
     def generation(
         self, model: ServedModel, prompts: list[Prompt], service: Service, *, streamed: bool
@@ -88,13 +96,28 @@ class Exchange:
         generation: Generation,
         events: AsyncIterator[bytes],
         *,
+        close: Callable[[], None] | None = None,
         on_error: Callable[[FirefrontError], bytes] = error_frame,
         keep_alive: bytes = b": keep-alive\n\n",
     ) -> Response:
-        """The events as they come; `on_error` words an error in their midst."""
+        """A generation's events as they come; `on_error` words an error in their midst, `close` is called
+        whatever ends them (the generation's, if not given)."""
+        return self.followed(
+            events, close=close or generation.close, on_error=on_error, keep_alive=keep_alive
+        )
+
+    def followed(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        close: Callable[[], None] = lambda: None,
+        on_error: Callable[[FirefrontError], bytes] = error_frame,
+        keep_alive: bytes = b": keep-alive\n\n",
+    ) -> Response:
+        """Events that come from anywhere; nothing else ends when the client goes, but `close`."""
         return EventStream(
             events,
-            close=generation.close,
+            close=close,
             keep_alive_s=self.gateway.settings.keep_alive_s,
             stall_limit_s=self.gateway.settings.stall_limit_s,
             headers=self.headers,

@@ -1,6 +1,7 @@
 """The OpenAPI document: bodies are described from the msgspec types that really parse them.
 
-FastAPI never sees the bodies (they are parsed more strictly than it would), so it is told of them.
+FastAPI never sees the bodies (they are parsed more strictly than it would), so it is told of them;
+a type is in the document when a route says that it `accepts` it.
 """
 
 from typing import Any
@@ -8,9 +9,6 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-
-from firefront.gateway.chat_body import ChatRequest
-from firefront.gateway.completion_body import CompletionRequest
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -29,13 +27,33 @@ _ERROR = {
 }
 
 
+_bodies: dict[str, type[msgspec.Struct]] = {}  # filled where the routes are declared
+
+
 def accepts(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """`openapi_extra` of a route that takes `kind` as its JSON body."""
+    assert _bodies.setdefault(kind.__name__, kind) is kind
     return {
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}},
         },
+        **refuses(),
+    }
+
+
+def takes(**parameters: dict[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` of a route without a body: its query parameters and their schemas."""
+    described = [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in parameters.items()
+    ]
+    return {"parameters": described, **refuses()} if described else refuses()
+
+
+def refuses() -> dict[str, Any]:
+    """How every route words its refusals."""
+    return {
         "responses": {
             "4XX": {
                 "description": "The request is at fault; `error.param` says where.",
@@ -50,9 +68,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, built once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, components = msgspec.json.schema_components(
-            [ChatRequest, CompletionRequest], ref_template=_REF
-        )
+        _, components = msgspec.json.schema_components(_bodies.values(), ref_template=_REF)
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(components)
         schemas["Error"] = _ERROR

@@ -28,6 +28,7 @@ from firefront.fleet.router import Router
 from firefront.gateway import auth
 from firefront.gateway.http_guard import GuardedProtocol
 from firefront.gateway.render import Renderer, TextPort
+from firefront.gateway.responses.stored import StorePort
 from firefront.gateway.state import Gateway, Settings, version
 
 _SEND_ERRORS_S = 1.0  # for the error frames after a drain that took too long
@@ -64,6 +65,7 @@ class ServerOptions:
     locate: Callable[[str], tuple[str, str]] = locate
     load_text: Callable[[str], TextPort] = load_text
     settings: Settings = field(default_factory=Settings)
+    open_store: Callable[[], StorePort | None] = lambda: None
 
 
 def run(deployments: list[Deployment], options: ServerOptions) -> int:
@@ -119,7 +121,7 @@ class _Server:
         self._router = Router(replicas)
         hosts = auth.allowed_hosts(options.host, options.allowed_hosts)
         settings = _with_hosts(options.settings, hosts)
-        self._gateway = Gateway(self._router, settings=settings)
+        self._gateway = Gateway(self._router, settings=settings, store=options.open_store())
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
 

@@ -4,11 +4,15 @@ Owns admission and draining. Knows nothing of HTTP shapes. Invariant: after `dra
 admitted, and every generation that was is either finished or failed with an error.
 """
 
+import asyncio
 import hashlib
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import Protocol
+from typing import Any, Protocol
+
+import structlog
 
 from firefront.core.clock import Clock, SystemClock
 from firefront.core.errors import FirefrontError, OverloadedError
@@ -16,7 +20,10 @@ from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router
 from firefront.gateway.body import BodyReader
 from firefront.gateway.render import Renderer
+from firefront.gateway.responses.stored import StorePort
 from firefront.gateway.telemetry import Telemetry
+
+log = structlog.get_logger("firefront.gateway")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,17 +50,20 @@ class Gateway:
         *,
         settings: Settings = Settings(),
         clock: Clock | None = None,
+        store: StorePort | None = None,
     ) -> None:
         self.router = router
         self.settings = settings
         self.clock = clock or SystemClock()
         self.telemetry = Telemetry(router.replicas)
+        self.store = store
         self.bodies = BodyReader()
         self.created = int(time.time())
         self.draining = False
         self.num_exchanges = 0  # HTTP exchanges under way
         self._renderers: dict[str, Renderer] = {}
         self._running: dict[int, Failable] = {}
+        self._detached: set[asyncio.Task[None]] = set()
 
     def add_renderer(self, model: str, renderer: Renderer) -> None:
         self._renderers[model] = renderer
@@ -87,6 +97,25 @@ class Gateway:
 
     def leave(self, generation: Failable) -> None:
         self._running.pop(id(generation), None)
+
+    def detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` whether or not its client stays; like an exchange, a drain waits for it."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("detached work failed")
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._detached.discard(task)
+            self.num_exchanges -= 1
+
+        task = asyncio.create_task(run())
+        self._detached.add(task)  # else nothing might hold it
+        self.num_exchanges += 1
+        task.add_done_callback(ended)
+        return task
 
     def fail_all(self, error: FirefrontError) -> None:
         """End every generation that is running; its client gets the error."""
