@@ -15,6 +15,7 @@ from firefront.core.sampling import MAX_LOGPROBS
 from firefront.gateway.chat_body import template_kwargs, thinking_of_effort
 from firefront.gateway.constraints import constraint_of, response_format
 from firefront.gateway.fields import GenerationRequest, doc, sampling_of
+from firefront.gateway.json_out import dumps
 from firefront.gateway.responses.items import chat_messages
 from firefront.gateway.schemas import Refusal, given
 from firefront.gateway.task import ChatTask, FieldNames
@@ -138,6 +139,8 @@ def check(request: ResponsesRequest) -> None:
             where = f"include[{i}]"
             raise RequestError(f"{where}: must be one of {', '.join(_INCLUDABLE)}", param=where)
     _check_metadata(request.metadata or {})
+    _check_repeatable("tools", request.tools)
+    _check_repeatable("text.format", request.text.format if request.text is not None else None)
 
 
 def response_task(
@@ -231,6 +234,14 @@ def _truncates(request: ResponsesRequest) -> bool:
 def _within(name: str, value: int | None, low: int, high: int) -> None:
     if value is not None and not low <= value <= high:
         raise RequestError(f"{name}: must be between {low} and {high}, got {value}", param=name)
+
+
+def _check_repeatable(name: str, value: Any) -> None:
+    """Refuse what the response, which repeats it, could not say."""
+    try:
+        dumps(value)
+    except OverflowError:
+        raise RequestError(f"{name}: has a number of more than 64 bits", param=name) from None
 
 
 def _check_metadata(metadata: dict[str, str]) -> None:
