@@ -75,7 +75,7 @@ class ChatRequest(GenerationRequest, kw_only=True):
         dict[str, Any] | None, doc('{"type": "enabled" or "disabled", "budget_tokens": n}')
     ] = None
     prediction: Annotated[
-        Prediction | str | None, doc("an expected answer: the same tokens, sooner where it is right")
+        Prediction | str | None, doc("an expected answer: the same tokens, sooner where right")
     ] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, doc("values for the template")] = None
     add_generation_prompt: Annotated[bool | None, doc("false: no assistant turn is opened")] = None

@@ -1,7 +1,7 @@
 """What every generating endpoint does around its own words: admit, parse, run, answer.
 
-Owns the headers that say what was ignored and how long it took, and the choice between a stream and a
-whole answer.
+Owns the headers that say what was ignored and how long it took, and the choice between a stream
+and a whole answer.
 """
 
 import urllib.parse
@@ -114,7 +114,7 @@ class Exchange:
         on_error: Callable[[FirefrontError], bytes] = error_frame,
         keep_alive: bytes = b": keep-alive\n\n",
     ) -> Response:
-        """Events that come from anywhere; nothing else ends when the client goes, but `close`."""
+        """Events that come from anywhere; when the client goes, `close` is all that happens."""
         return EventStream(
             events,
             close=close,

@@ -1,4 +1,4 @@
-"""The official SDK as judge of events: each must be one of its types, and its accumulator must follow."""
+"""The official SDK as judge of events: each is one of its types, and its accumulator can follow."""
 
 import json
 from collections.abc import Iterable

@@ -90,7 +90,7 @@ def test_cancel(slow: Live) -> None:
     wait_for(lambda: slow.metric("firefront_replica_sequences_out") == 1)
     cancelled = sdk.responses.cancel(begun.id)
     assert cancelled.status == "cancelled"
-    assert slow.num_events("abort") == 1
+    wait_for(lambda: slow.num_events("abort") == 1)
     assert sdk.responses.cancel(begun.id) == cancelled == sdk.responses.retrieve(begun.id)
     done = sdk.responses.create(model="fake", input="STOP", background=True)
     assert sdk.responses.cancel(ended(sdk, done.id).id).status == "completed"

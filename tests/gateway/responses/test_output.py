@@ -14,9 +14,9 @@ from firefront.gateway.responses.answer import Envelope
 from firefront.gateway.responses.body import ResponsesRequest, response_task
 from firefront.gateway.responses.events import Numbering, beginning, ending, replay
 from firefront.gateway.responses.items import chat_messages, read_items
-from firefront.gateway.responses.output import Output, retold
+from firefront.gateway.responses.output import Output
 from firefront.text.answer import CallArguments, CallOpened, Content, Event, Reasoning
-from tests.gateway.responses.oracle import judged, parse_frames, same
+from tests.gateway.responses.oracle import judged, parse_frames
 
 STEM = "ab" * 16
 USAGE = {
@@ -42,18 +42,16 @@ def run(
     return events, output.items()
 
 
-def response(status: str, items: list[dict[str, Any]]) -> dict[str, Any]:
-    request = ResponsesRequest(model="fake", input="x")
-    task = response_task(request, [], read_items("x", STEM))
-    envelope = Envelope(request, task, model="fake", stem=STEM)
-    return envelope.response(status, items, usage=USAGE)
+_REQUEST = ResponsesRequest(model="fake", input="x")
+_TASK = response_task(_REQUEST, [], read_items("x", STEM))
+ENVELOPE = Envelope(_REQUEST, _TASK, model="fake", stem=STEM)
 
 
 def stream(growths: list[Growth], **options: Any) -> tuple[list[dict[str, Any]], Any]:
     """The whole stream, through the wire's form, and its last response."""
     events, items = run(growths, **options)
-    final = response("completed", items)
-    told = [*beginning(response("in_progress", [])), *events, ending(final)]
+    final = ENVELOPE.response("completed", items, usage=USAGE)
+    told = [*beginning(ENVELOPE.response("in_progress")), *events, ending(final)]
     return parse_frames(b"".join(Numbering().frames(told))), final
 
 
@@ -94,7 +92,7 @@ def test_the_whole_sequence() -> None:
     assert [item.id for item in whole.output] == [
         f"rs_{STEM}_0", f"msg_{STEM}_1", f"fc_{STEM}_2", f"fc_{STEM}_3"
     ]  # fmt: skip
-    assert same(whole.output[0]) == same(final["output"][0])
+    assert thought.to_dict() == final["output"][0]
 
 
 def test_a_thought_as_summary() -> None:
@@ -109,7 +107,10 @@ def test_a_thought_as_summary() -> None:
 
 
 def test_white_space_before_a_call_is_no_message() -> None:
-    growths = [growth(Reasoning("x"), Content("\n")), growth(Content("\n"), CallOpened(0, "c", "f"))]
+    growths = [
+        growth(Reasoning("x"), Content("\n")),
+        growth(Content("\n"), CallOpened(0, "c", "f")),
+    ]
     _, items = run(growths)
     assert [item["type"] for item in items] == ["reasoning", "function_call"]
     assert items[1]["arguments"] == ""
@@ -215,7 +216,7 @@ def test_however_it_is_cut_the_items_are_the_same(
     assert final["output"] == items
     whole = judged(events)
     assert len(whole.output) == len(items)
-    assert judged([*beginning(final), *retold(items), ending(final)]).output == whole.output
+    assert judged(parse_frames(b"".join(replay(final, None)))).output == whole.output
 
 
 @hypothesis.given(answer=answers())
@@ -224,7 +225,7 @@ def test_an_answer_can_be_gone_on_from(answer: list[Event]) -> None:
     _, items = run([growth(event) for event in answer])
     assert read_items(items, "other") == items
     messages = chat_messages(None, items, [])
-    said = "".join((m["content"] or "") + m.get("reasoning_content", "") for m in messages)
+    said = "".join(m.get("reasoning_content", "") + (m["content"] or "") for m in messages)
     calls = [call for m in messages for call in m.get("tool_calls", ())]
     told = [e.text for e in answer if isinstance(e, Content | Reasoning)]
     assert "".join(said.split()) == "".join("".join(told).split())

@@ -81,8 +81,8 @@ def test_bad_fields(live: Live, path: str, change: dict[str, Any], param: str) -
     body = {"model": "fake", "input": "hello", "max_output_tokens": 1, **change}
     body = {name: value for name, value in body.items() if value is not None}
     response = live.http().post(path, json=body)
-    if path != URL and change in ({"input": "x" * 5000}, {"max_output_tokens": 5000}):
-        assert response.status_code == 200  # it is counted whatever fits
+    if path != URL and change == {"max_output_tokens": 5000}:
+        assert response.status_code == 200  # it is counted, whatever fits with it
         return
     assert response.status_code == (404 if change == {"model": "none"} else 400), response.text
     error = error_of(response)

@@ -1,7 +1,7 @@
 """Responses that are generated whether or not anyone waits: found by id, followed, cancelled.
 
-Knows no HTTP and no store. Invariant: a run is found here from before its row is written until after
-its last state was; what is found only in the store as running has died with the server before.
+Knows no HTTP and no store. Invariant: a run is found here from before its row is written until
+after its last state was; what only the store says to run has died with a server before.
 """
 
 import asyncio

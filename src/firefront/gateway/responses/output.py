@@ -1,8 +1,8 @@
 """The output items of one response as they grow, and the event of each growth.
 
 Owns when an item opens and closes. Knows no HTTP and no envelope: events have no number yet.
-Invariant: items and events are made together, so a streamed answer and a whole one are the same; what
-is open is the last item.
+Invariant: items and events are made together, so a streamed answer and a whole one are the same;
+what is open is the last item.
 """
 
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,7 @@
 """POST /v1/responses: OpenAI's Responses API, whole, streamed and in the background.
 
-Owns how a body becomes a run: looked up, rendered, begun. What is done with responses that are there
-already is in `stored_routes`.
+Owns how a body becomes a run: looked up, rendered, begun. What is done with responses that are
+there already is in `stored_routes`.
 """
 
 from collections.abc import AsyncIterator

@@ -1,8 +1,8 @@
 """One response from its start to its end: generated, told, kept.
 
-Owns the order of these: a response is kept before its last event is sent, so whoever has seen the end
-can go on from it. Knows no HTTP. Invariant: a response whose id was told and that is to be kept is
-kept however it ends; it is kept once.
+Owns the order of these: a response is kept before its last event is sent, so whoever has seen the
+end can go on from it. Knows no HTTP. Invariant: a response whose id was told and that is to be kept
+is kept however it ends.
 """
 
 import asyncio

@@ -18,7 +18,7 @@ from firefront.gateway.responses import stored
 from firefront.gateway.responses.answer import response_error
 from firefront.gateway.responses.background import BackgroundRuns
 from firefront.gateway.responses.events import replay
-from firefront.gateway.responses.stored import RUNNING, StorePort, StoredResponse
+from firefront.gateway.responses.stored import RUNNING, StoredResponse, StorePort
 from firefront.gateway.task import Service
 
 router = APIRouter(tags=["responses"])
@@ -98,7 +98,8 @@ async def get_response(response_id: str, request: Request) -> Response:
         return lookup.json((await lookup.read()).response)
     log = lookup.runs.log(lookup.account_id, response_id)
     if log is not None:
-        return lookup.exchange.followed(log.follow(0 if starting_after is None else starting_after + 1))
+        first = 0 if starting_after is None else starting_after + 1
+        return lookup.exchange.followed(log.follow(first))
     record = await lookup.read()
     if record.status in RUNNING:
         raise RequestError(
