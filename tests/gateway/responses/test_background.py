@@ -1,5 +1,6 @@
 """Responses in the background: they go on without a client, are found, followed and cancelled."""
 
+import asyncio
 import signal
 import time
 from collections.abc import Callable
@@ -8,6 +9,8 @@ from typing import Any
 import openai
 import pytest
 
+from firefront.core.errors import ReplicaError
+from firefront.gateway.responses.background import EventLog
 from tests.gateway.live import Live, wait_for
 from tests.gateway.responses.oracle import judged, parse_frames, same
 
@@ -36,7 +39,7 @@ def test_it_goes_on_by_itself(slow: Live) -> None:
     assert sdk.responses.retrieve(begun.id).status == "in_progress"
     with pytest.raises(openai.BadRequestError, match="has not ended"):
         sdk.responses.create(model="fake", input="y", previous_response_id=begun.id)
-    with pytest.raises(openai.BadRequestError, match="was not asked for as a stream"):
+    with pytest.raises(openai.BadRequestError, match="its events are not kept"):
         sdk.responses.retrieve(begun.id, stream=True)
     done = ended(sdk, begun.id)
     assert (done.status, done.background) == ("completed", True)
@@ -108,12 +111,16 @@ def test_a_cancelled_stream_ends(slow: Live) -> None:
     assert (last.type, last.response.status) == ("response.incomplete", "cancelled")
 
 
-def test_delete_while_it_runs(slow: Live) -> None:
-    begun = slow.sdk().responses.create(model="fake", input="x", background=True, stream=False)
-    assert slow.http().delete(f"{URL}/{begun.id}").status_code == 200
+@pytest.mark.parametrize("stream", [False, True])
+def test_delete_while_it_runs(slow: Live, stream: bool) -> None:
+    begun: Any = slow.sdk().responses.create(
+        model="fake", input="x", background=True, stream=stream
+    )
+    response_id = next(iter(begun)).response.id if stream else begun.id
+    assert slow.http().delete(f"{URL}/{response_id}").status_code == 200
     wait_for(lambda: slow.num_events("abort") == 1)
-    assert slow.http().get(f"{URL}/{begun.id}").status_code == 404
-    assert slow.http().get(f"{URL}/{begun.id}?stream=true").status_code == 404
+    assert slow.http().get(f"{URL}/{response_id}").status_code == 404
+    assert slow.http().get(f"{URL}/{response_id}?stream=true").status_code == 404
     assert "Traceback" not in slow.raw_log
 
 
@@ -155,3 +162,19 @@ def test_needs_store(live: Live) -> None:
         URL, json={"model": "fake", "input": "x", "background": True, "store": False}
     )
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "background")
+
+
+def test_a_log_that_grows_too_long_is_lost_in_words() -> None:
+    async def follow() -> list[bytes]:
+        log = EventLog(max_bytes=10)
+        log.add([b"one", b"two"])
+        pieces = []
+        with pytest.raises(ReplicaError, match="too long"):
+            async for piece in log.follow(1):
+                pieces.append(piece)
+                log.add([b"x" * 20])
+        log.add([b"more"])
+        assert (log.is_lost, log.num_bytes) == (True, 0)
+        return pieces
+
+    assert asyncio.run(follow()) == [b"two"]

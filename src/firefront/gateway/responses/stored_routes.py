@@ -47,10 +47,10 @@ class _Lookup:
 
     async def read(self) -> StoredResponse:
         """The row; NotFoundError if it is not there."""
-        was_running = self.runs.running(self.account_id, self.id)
+        was_running = self.runs.is_running(self.account_id, self.id)
         record = await self._read()
-        is_running = was_running or self.runs.running(self.account_id, self.id)
-        if record.status in RUNNING and not is_running:
+        is_dead = not was_running and not self.runs.is_running(self.account_id, self.id)
+        if record.status in RUNNING and is_dead:
             error = response_error(_DIED)
             await self.store.run(
                 self.store.responses.update,
@@ -70,9 +70,7 @@ class _Lookup:
 
     async def cancel(self) -> None:
         """End it if it runs."""
-        running = self.runs.running(self.account_id, self.id)
-        if running is not None:
-            await running.cancel()
+        await self.runs.cancel(self.account_id, self.id)
 
     def json(self, value: Any) -> Response:
         return Response(dumps(value), media_type="application/json")
@@ -103,7 +101,7 @@ async def get_response(response_id: str, request: Request) -> Response:
     record = await lookup.read()
     if record.status in RUNNING:
         raise RequestError(
-            "stream: the response was not asked for as a stream and has not ended yet",
+            "stream: the response has not ended and its events are not kept; look at it itself",
             param="stream",
         )
     return lookup.exchange.followed(_pieces(replay(record.response, starting_after)))
