@@ -22,6 +22,9 @@ from firefront.gateway import (
 )
 from firefront.gateway.errors import error_response, http_error_response
 from firefront.gateway.middleware import Envelope
+from firefront.gateway.responses import routes as responses
+from firefront.gateway.responses import stored_routes as stored_responses
+from firefront.gateway.responses.background import BackgroundRuns
 from firefront.gateway.state import Gateway, version
 
 
@@ -36,8 +39,10 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
+    app.state.background = BackgroundRuns()
     for module in (
-        chat, completions, stored_completions, files, models, schemas_check, health, docs
+        chat, completions, responses, stored_responses, stored_completions, files, models,
+        schemas_check, health, docs,
     ):  # fmt: skip
         app.include_router(module.router)
 

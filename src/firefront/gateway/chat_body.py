@@ -115,7 +115,7 @@ def chat_task(request: ChatRequest) -> ChatTask:
         constraint=constraint_of(request),
         thinking=_thinking(request),
         prediction=_prediction(request),
-        template_kwargs=_template_kwargs(request.chat_template_kwargs),
+        template_kwargs=template_kwargs(request.chat_template_kwargs),
         continues_last=continues,
         add_generation_prompt=request.add_generation_prompt is not False and not continues,
         overflow=request.context_length_exceeded_behavior or "error",
@@ -205,10 +205,13 @@ def _thinking(request: ChatRequest) -> Thinking:
     if isinstance(effort, int):
         _check_budget(effort, "reasoning_effort")
         return Thinking(enabled=effort > 0, budget=effort or None)
+    return thinking_of_effort(effort, "reasoning_effort")
+
+
+def thinking_of_effort(effort: str, where: str) -> Thinking:
+    """OpenAI's word for how much to think; RequestError for one that is not its."""
     if effort not in _EFFORTS:
-        raise RequestError(
-            f"reasoning_effort: must be one of {', '.join(_EFFORTS)}", param="reasoning_effort"
-        )
+        raise RequestError(f"{where}: must be one of {', '.join(_EFFORTS)}", param=where)
     return Thinking(enabled=effort != "none", effort=None if effort == "none" else effort)
 
 
@@ -225,7 +228,8 @@ def _prediction(request: ChatRequest) -> str | None:
     return text_of(request.prediction.content, "prediction.content")
 
 
-def _template_kwargs(given: dict[str, Any] | None) -> dict[str, Any]:
+def template_kwargs(given: dict[str, Any] | None) -> dict[str, Any]:
+    """Values for the template, but for what is set by other means."""
     kwargs = dict(given or {})
     if reserved := kwargs.keys() & {"messages", "tools", "add_generation_prompt"}:
         name = f"chat_template_kwargs.{min(reserved)}"

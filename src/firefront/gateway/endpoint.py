@@ -5,13 +5,14 @@ and a whole answer.
 """
 
 import urllib.parse
-from typing import TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.core.errors import RequestError
+from firefront.core.errors import FirefrontError, RequestError
 from firefront.gateway import schemas
 from firefront.gateway.fields import GenerationRequest, StreamOptions
 from firefront.gateway.generate import Generation, unless_gone
@@ -20,7 +21,7 @@ from firefront.gateway.perf import perf_headers
 from firefront.gateway.render import Prompt
 from firefront.gateway.shapes import Shape, collect, stream
 from firefront.gateway.state import Gateway, ServedModel
-from firefront.gateway.streaming import EventStream
+from firefront.gateway.streaming import KEEP_ALIVE, EventStream, error_frame
 from firefront.gateway.task import Service
 
 MAX_IGNORED_NAMED = 20
@@ -35,23 +36,31 @@ class Exchange:
         self.started_s = self.gateway.clock.now()
         self.request = request
         self.headers: dict[str, str] = {}
+        self._ignored: list[str] = []
 
     async def parse(self, kind: type[_Request]) -> _Request:
         """Admit and read the request; what was ignored goes into the headers."""
         self.gateway.admit()
         body = await self.gateway.bodies.read_json(self.request)
         parsed, ignored = schemas.parse(body, kind)
-        if ignored:
-            if self.request.query_params.get("strict") in ("1", "true"):
-                raise RequestError(
-                    f"{ignored[0][:100]}: unknown parameter",
-                    param=ignored[0][:100],
-                    code="unsupported_parameter",
-                )
-            named = [urllib.parse.quote(n[:64], safe="[]") for n in ignored[:MAX_IGNORED_NAMED]]
-            more = ["..."] if len(ignored) > MAX_IGNORED_NAMED else []
-            self.headers["x-firefront-ignored-params"] = ", ".join(named + more)
+        self.ignore(ignored)
         return parsed
+
+    def ignore(self, names: list[str]) -> None:
+        """Say in a header that these parameters change nothing; with ?strict=1 refuse them."""
+        if not names:
+            return
+        if self.request.query_params.get("strict") in ("1", "true"):
+            raise RequestError(
+                f"{names[0][:100]}: unknown parameter",
+                param=names[0][:100],
+                code="unsupported_parameter",
+            )
+        self._ignored += names
+        shown = self._ignored[:MAX_IGNORED_NAMED]
+        named = [urllib.parse.quote(name[:64], safe="[]") for name in shown]
+        more = ["..."] if len(self._ignored) > MAX_IGNORED_NAMED else []
+        self.headers["x-firefront-ignored-params"] = ", ".join(named + more)
 
     async def generation(
         self, model: ServedModel, prompts: list[Prompt], service: Service, *, streamed: bool
@@ -78,18 +87,41 @@ class Exchange:
     ) -> Response:
         """Run it and answer in the form asked for."""
         if parsed.stream:
-            events = stream(generation, shape, parsed.stream_options or StreamOptions())
-            return EventStream(
-                events,
-                close=generation.close,
-                keep_alive_s=self.gateway.settings.keep_alive_s,
-                stall_limit_s=self.gateway.settings.stall_limit_s,
-                headers=self.headers,
-            )
+            options = parsed.stream_options or StreamOptions()
+            return self.events(stream(generation, shape, options), close=generation.close)
+
+        async def whole() -> dict[str, Any]:
+            return shape.answer(await collect(generation))
+
+        return await self.whole(generation, whole())
+
+    async def whole(
+        self, generation: Generation, answer: Coroutine[Any, Any, dict[str, Any]]
+    ) -> Response:
+        """Run to the end; what comes of it, as JSON. A client that leaves ends it."""
         try:
-            choices = await unless_gone(self.request, collect(generation))
+            content = dumps(await unless_gone(self.request, answer))
         finally:
             generation.close()
         headers = {**self.headers, **perf_headers(generation)}
-        content = dumps(shape.answer(choices))
         return Response(content, headers=headers, media_type="application/json")
+
+    def events(
+        self,
+        events: AsyncIterator[bytes],
+        *,
+        close: Callable[[], None] = lambda: None,
+        on_error: Callable[[FirefrontError], bytes] = error_frame,
+        keep_alive: bytes = KEEP_ALIVE,
+    ) -> Response:
+        """Server-sent events as they come. `close` is called whatever ends them, `on_error` words
+        an error in their midst, `keep_alive` is sent where there is nothing to say for long."""
+        return EventStream(
+            events,
+            close=close,
+            keep_alive_s=self.gateway.settings.keep_alive_s,
+            stall_limit_s=self.gateway.settings.stall_limit_s,
+            headers=self.headers,
+            error_frame=on_error,
+            keep_alive=keep_alive,
+        )

@@ -1,6 +1,7 @@
 """The OpenAPI document: bodies are described from the msgspec types that really parse them.
 
-FastAPI never sees the bodies (they are parsed more strictly than it would), so it is told of them.
+FastAPI never sees the bodies (they are parsed more strictly than it would), so it is told of them;
+a type is in the document when a route says that it `accepts` it.
 """
 
 from typing import Any
@@ -8,11 +9,6 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-
-from firefront.gateway.chat_body import ChatRequest
-from firefront.gateway.completion_body import CompletionRequest
-from firefront.gateway.metadata import MetadataUpdate
-from firefront.gateway.schema_check_body import SchemaCheck
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -31,8 +27,12 @@ _ERROR = {
 }
 
 
+_bodies: dict[str, type[msgspec.Struct]] = {}  # filled where the routes are declared
+
+
 def accepts(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """`openapi_extra` of a route that takes `kind` as its JSON body."""
+    assert _bodies.setdefault(kind.__name__, kind) is kind
     return {
         "requestBody": {
             "required": True,
@@ -40,6 +40,16 @@ def accepts(kind: type[msgspec.Struct]) -> dict[str, Any]:
         },
         "responses": refusals(),
     }
+
+
+def takes(**parameters: dict[str, Any]) -> dict[str, Any]:
+    """`openapi_extra` of a route without a body: its query parameters and their schemas."""
+    described = [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        for name, schema in parameters.items()
+    ]
+    parts: dict[str, Any] = {"parameters": described} if described else {}
+    return {**parts, "responses": refusals()}
 
 
 def refusals() -> dict[str, Any]:
@@ -58,9 +68,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, built once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, components = msgspec.json.schema_components(
-            [ChatRequest, CompletionRequest, MetadataUpdate, SchemaCheck], ref_template=_REF
-        )
+        _, components = msgspec.json.schema_components(_bodies.values(), ref_template=_REF)
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(components)
         schemas["Error"] = _ERROR

@@ -18,7 +18,8 @@ _Request = TypeVar("_Request", bound=msgspec.Struct)
 Refusal = tuple[Callable[[Any], bool], str]
 
 
-def _given(value: Any) -> bool:
+def given(value: Any) -> bool:
+    """Whether a value of this kind asks for anything."""
     return value not in (None, False, [], {}, "")
 
 
@@ -29,23 +30,23 @@ def _not_one(value: Any) -> bool:
 _NOT_HERE = "is not supported"
 # Parameters that would change the answer: refused, never ignored.
 REFUSED: dict[str, Refusal] = {
-    "audio": (_given, _NOT_HERE),
-    "web_search_options": (_given, f"{_NOT_HERE}; call a tool of your own"),
-    "moderation": (_given, _NOT_HERE),
-    "chat_template": (_given, "is the model's own; another cannot be sent"),
-    "use_beam_search": (_given, _NOT_HERE),
-    "prompt_embeds": (_given, _NOT_HERE),
-    "prompt_logprobs": (_given, "use /v1/completions with echo and logprobs"),
-    "bad_words": (_given, f"{_NOT_HERE}; use logit_bias"),
-    "logits_processors": (_given, _NOT_HERE),
+    "audio": (given, _NOT_HERE),
+    "web_search_options": (given, f"{_NOT_HERE}; call a tool of your own"),
+    "moderation": (given, _NOT_HERE),
+    "chat_template": (given, "is the model's own; another cannot be sent"),
+    "use_beam_search": (given, _NOT_HERE),
+    "prompt_embeds": (given, _NOT_HERE),
+    "prompt_logprobs": (given, "use /v1/completions with echo and logprobs"),
+    "bad_words": (given, f"{_NOT_HERE}; use logit_bias"),
+    "logits_processors": (given, _NOT_HERE),
     "typical_p": (_not_one, f"{_NOT_HERE}; use min_p"),
-    "mirostat": (_given, f"{_NOT_HERE}; use min_p"),
-    "mirostat_target": (_given, f"{_NOT_HERE}; use min_p"),
-    "mirostat_lr": (_given, f"{_NOT_HERE}; use min_p"),
-    "echo": (_given, "only on /v1/completions"),
-    "echo_last": (_given, _NOT_HERE),
-    "raw_output": (_given, f"{_NOT_HERE}; return_token_ids gives the tokens"),
-    "structural_tag": (_given, f"{_NOT_HERE}; use tools"),
+    "mirostat": (given, f"{_NOT_HERE}; use min_p"),
+    "mirostat_target": (given, f"{_NOT_HERE}; use min_p"),
+    "mirostat_lr": (given, f"{_NOT_HERE}; use min_p"),
+    "echo": (given, "only on /v1/completions"),
+    "echo_last": (given, _NOT_HERE),
+    "raw_output": (given, f"{_NOT_HERE}; return_token_ids gives the tokens"),
+    "structural_tag": (given, f"{_NOT_HERE}; use tools"),
 }
 
 
@@ -55,8 +56,9 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
     Raises RequestError naming the field that is of the wrong type, missing or refused.
     """
     known = set(kind.__struct_fields__)
-    for name in REFUSED.keys() & body.keys() - known:
-        refuses, why = REFUSED[name]
+    refusals = {**REFUSED, **getattr(kind, "refused", {})}
+    for name in refusals.keys() & body.keys() - known:
+        refuses, why = refusals[name]
         if refuses(body[name]):
             raise RequestError(f"{name}: {why}", param=name, code="unsupported_parameter")
     try:
@@ -68,8 +70,10 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
     ignored = sorted(body.keys() - known)
     for name, inner in getattr(kind, "nested", {}).items():
         fields = set(inner.__struct_fields__)
-        keys = {key for item in body.get(name) or () for key in item.keys() - fields}
-        ignored += [f"{name}[].{key}" for key in sorted(keys)]
+        value = body.get(name) or ()
+        items, prefix = ([value], name) if isinstance(value, dict) else (value, f"{name}[]")
+        keys = {key for item in items for key in item.keys() - fields}
+        ignored += [f"{prefix}.{key}" for key in sorted(keys)]
     return request, ignored
 
 

@@ -7,9 +7,12 @@ admitted, and every generation that was is either finished or failed with an err
 import asyncio
 import hashlib
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
 
 from firefront.core.clock import Clock, SystemClock
 from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError
@@ -23,6 +26,8 @@ from firefront.gateway.vetting import Vetting
 
 if TYPE_CHECKING:
     from firefront.store.store import Store  # heavy
+
+log = structlog.get_logger("firefront.gateway")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +70,7 @@ class Gateway:
         self.num_exchanges = 0  # HTTP exchanges under way
         self._renderers: dict[str, Renderer] = {}
         self._running: dict[int, Failable] = {}
+        self._detached: set[asyncio.Task[None]] = set()
 
     def add_renderer(self, model: str, renderer: Renderer) -> None:
         self._renderers[model] = renderer
@@ -117,6 +123,25 @@ class Gateway:
 
     def leave(self, generation: Failable) -> None:
         self._running.pop(id(generation), None)
+
+    def detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` whether or not its client stays; like an exchange, a drain waits for it."""
+
+        async def run() -> None:
+            try:
+                await work
+            except Exception:
+                log.exception("detached work failed")
+
+        def ended(task: asyncio.Task[None]) -> None:
+            self._detached.discard(task)
+            self.num_exchanges -= 1
+
+        task = asyncio.create_task(run())
+        self._detached.add(task)  # else nothing might hold it
+        self.num_exchanges += 1
+        task.add_done_callback(ended)
+        return task
 
     def fail_all(self, error: FirefrontError) -> None:
         """End every generation that is running; its client gets the error."""

@@ -39,6 +39,8 @@ class EventStream(Response):
         keep_alive_s: float,
         stall_limit_s: float,
         headers: Mapping[str, str],
+        error_frame: Callable[[FirefrontError], bytes] = error_frame,
+        keep_alive: bytes = KEEP_ALIVE,
     ) -> None:
         super().__init__(
             headers={**headers, "cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -48,6 +50,8 @@ class EventStream(Response):
         self._close = close
         self._keep_alive_s = keep_alive_s
         self._stall_limit_s = stall_limit_s
+        self._error_frame = error_frame
+        self._keep_alive = keep_alive
         self._begun = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -64,7 +68,7 @@ class EventStream(Response):
                 if gone.done():
                     return
                 if not event.done():
-                    await self._send(send, KEEP_ALIVE)
+                    await self._send(send, self._keep_alive)
                     continue
                 try:
                     data = event.result()
@@ -106,7 +110,7 @@ class EventStream(Response):
             await error_response(error)(scope, receive, send)
             return
         try:
-            await self._send(send, error_frame(error))
+            await self._send(send, self._error_frame(error))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except TimeoutError:
             log.warning("client does not read, connection dropped")

@@ -1,0 +1,108 @@
+"""Responses that are kept: what this package reads from the store.
+
+The functions run where the store runs them, off the event loop. Knows nothing of HTTP and bodies.
+Invariant: whatever is read was asked for with the account that asks; an id alone opens nothing.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import msgspec
+
+from firefront.core.errors import NotFoundError, RequestError
+
+if TYPE_CHECKING:
+    from firefront.store.responses import StoredResponse  # heavy
+    from firefront.store.store import Store  # heavy
+
+MAX_CHAIN = 1000  # responses that one goes on from
+MAX_CHAIN_BYTES = 64 << 20
+RUNNING = ("queued", "in_progress")
+_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
+_ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})_(in)?[0-9]{1,6}")
+Json = dict[str, Any]
+
+
+def read(store: "Store", account_id: str, response_id: str) -> "StoredResponse":
+    """The response; NotFoundError as OpenAI words it."""
+    try:
+        if _ID.fullmatch(response_id):
+            return store.responses.get(account_id, response_id)
+    except NotFoundError:
+        pass
+    no_response(response_id)
+
+
+def no_response(response_id: str) -> NoReturn:
+    """Refuse an id that opens nothing."""
+    raise NotFoundError(
+        f"no response {response_id[:128]!r} is stored", param="response_id", code="not_found"
+    )
+
+
+def conversation(store: "Store", account_id: str, last_id: str) -> list[Json]:
+    """The items that led to a response and came of it, oldest first."""
+    where = "previous_response_id"
+    pieces: list[list[Json]] = []
+    num_bytes = 0
+    wanted: str | None = last_id
+    while wanted is not None:
+        try:
+            record = read(store, account_id, wanted)
+        except NotFoundError:
+            what = "" if wanted == last_id else f", from which {last_id} goes on"
+            raise RequestError(
+                f"{where}: no response {wanted[:128]!r} is stored{what}",
+                param=where,
+                code="previous_response_not_found",
+            ) from None
+        if record.status in RUNNING:
+            raise RequestError(f"{where}: {wanted} has not ended yet", param=where)
+        said = [item for item in record.response["output"] if not _is_cut_call(item)]
+        pieces.append([*record.input_items, *said])
+        num_bytes += len(msgspec.json.encode(pieces[-1]))
+        if len(pieces) > MAX_CHAIN or num_bytes > MAX_CHAIN_BYTES:
+            raise RequestError(
+                f"{where}: the conversation has more than {MAX_CHAIN} responses or "
+                f"{MAX_CHAIN_BYTES >> 20} MiB; begin another with the items you need",
+                param=where,
+            )
+        wanted = record.previous_response_id
+    return [item for piece in reversed(pieces) for item in piece]
+
+
+def _is_cut_call(item: Json) -> bool:
+    """A call that was cut off cannot be answered, so nobody could go on after it."""
+    return item["type"] == "function_call" and item["status"] != "completed"
+
+
+def find_items(
+    store: "Store", account_id: str, references: Iterable[tuple[int, str]]
+) -> dict[int, Json]:
+    """The items that `references` (place in the input, id) name; RequestError for one that is
+    not there. An item's id has its response's in it, so it is found without an index."""
+    found = {}
+    for place, item_id in references:
+        item = _find_item(store, account_id, item_id)
+        if item is None:
+            where = f"input[{place}].id"
+            raise RequestError(
+                f"{where}: no item {item_id[:128]!r} is stored; send the item itself",
+                param=where,
+                code="item_not_found",
+            )
+        found[place] = item
+    return found
+
+
+def _find_item(store: "Store", account_id: str, item_id: str) -> Json | None:
+    match = _ITEM_ID.fullmatch(item_id)
+    if match is None:
+        return None
+    try:
+        record = store.responses.get(account_id, f"resp_{match[1]}")
+    except NotFoundError:
+        return None
+    items = [*record.input_items, *record.response["output"]]
+    return next((item for item in items if item["id"] == item_id), None)
