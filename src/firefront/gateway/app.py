@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from firefront.core.errors import FirefrontError
-from firefront.gateway import chat, completions, docs, health, models, openapi
-from firefront.gateway.errors import error_response, http_error_response
+from firefront.gateway import chat, completions, docs, health, models, openapi, tokens
+from firefront.gateway.anthropic import routes as anthropic
+from firefront.gateway.error_shapes import error_response
+from firefront.gateway.errors import http_error
 from firefront.gateway.middleware import Envelope
 from firefront.gateway.state import Gateway, version
 
@@ -26,7 +28,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.gateway = gateway
-    for module in (chat, completions, models, health, docs):
+    for module in (chat, completions, anthropic, models, tokens, health, docs):
         app.include_router(module.router)
 
     @app.get("/openapi.json", include_in_schema=False)
@@ -41,10 +43,13 @@ def create_app(gateway: Gateway) -> FastAPI:
 
 async def _firefront_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FirefrontError)
-    return error_response(error)
+    return error_response(request.scope, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allow = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
-    return http_error_response(request, error.status_code, allow)
+    response = error_response(request.scope, http_error(request, error.status_code))
+    if allow is not None:
+        response.headers["allow"] = allow
+    return response

@@ -9,9 +9,15 @@ import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from firefront.gateway.anthropic.body import CountTokensRequest, MessagesRequest
 from firefront.gateway.chat_body import ChatRequest
 from firefront.gateway.completion_body import CompletionRequest
+from firefront.gateway.token_body import DetokenizeRequest, TemplateRequest, TokenizeRequest
 
+BODIES = (
+    ChatRequest, CompletionRequest, MessagesRequest, CountTokensRequest,
+    TokenizeRequest, DetokenizeRequest, TemplateRequest,
+)  # fmt: skip
 _REF = "#/components/schemas/{name}"
 _ERROR = {
     "type": "object",
@@ -50,9 +56,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     """The whole document, built once."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, components = msgspec.json.schema_components(
-            [ChatRequest, CompletionRequest], ref_template=_REF
-        )
+        _, components = msgspec.json.schema_components(BODIES, ref_template=_REF)
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(components)
         schemas["Error"] = _ERROR

@@ -57,8 +57,9 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
     Raises RequestError naming the field that is of the wrong type, missing or refused.
     """
     known = set(kind.__struct_fields__)
-    for name in REFUSED.keys() & body.keys() - known:
-        refuses, why = REFUSED[name]
+    refusals = {**REFUSED, **getattr(kind, "refused", {})}
+    for name in refusals.keys() & body.keys() - known:
+        refuses, why = refusals[name]
         if refuses(body[name]):
             raise RequestError(f"{name}: {why}", param=name, code="unsupported_parameter")
     try:
