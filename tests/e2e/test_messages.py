@@ -1,23 +1,32 @@
 """The starter model through the anthropic SDK, and its tokenizer over HTTP."""
 
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 
-from tests.e2e.test_serving import Served, live  # noqa: F401  (the module's own server)
+from tests.e2e.test_serving import ASK, Served
 
-ASK: Any = [{"role": "user", "content": "Name the capital of France."}]
+
+@pytest.fixture(scope="module")
+def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    folder = tmp_path_factory.mktemp("messages")
+    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
+    server.start()
+    yield server
+    assert server.stop() == 0
 
 
 @pytest.fixture
-def claude(live: Served) -> anthropic.Anthropic:  # noqa: F811
+def claude(live: Served) -> anthropic.Anthropic:
     return anthropic.Anthropic(
         base_url=live.url, api_key="none", max_retries=0, _strict_response_validation=True
     )
 
 
-def test_the_words_are_those_of_chat(live: Served, claude: anthropic.Anthropic) -> None:  # noqa: F811
+def test_the_words_are_those_of_chat(live: Served, claude: anthropic.Anthropic) -> None:
     asked: Any = {"model": live.name, "messages": ASK, "max_tokens": 32, "temperature": 0}
     whole = claude.messages.create(**asked)
     assert whole.content[0].text == live.chat().choices[0].message.content
@@ -30,7 +39,7 @@ def test_the_words_are_those_of_chat(live: Served, claude: anthropic.Anthropic) 
     assert usage.input_tokens + (usage.cache_read_input_tokens or 0) == counted
 
 
-def test_a_prefill_is_gone_on_with(live: Served, claude: anthropic.Anthropic) -> None:  # noqa: F811
+def test_a_prefill_is_gone_on_with(live: Served, claude: anthropic.Anthropic) -> None:
     asked: Any = {"model": live.name, "max_tokens": 8, "temperature": 0}
     prefill = {"role": "assistant", "content": "The capital of France is"}
     message = claude.messages.create(**asked, messages=[*ASK, prefill])
@@ -38,7 +47,7 @@ def test_a_prefill_is_gone_on_with(live: Served, claude: anthropic.Anthropic) ->
     assert not message.content[0].text.startswith("The capital")
 
 
-def test_an_evaluation_harness_finds_the_tokenizer(live: Served) -> None:  # noqa: F811
+def test_an_evaluation_harness_finds_the_tokenizer(live: Served) -> None:
     """What lm-eval's remote tokenizer asks for, in its words."""
     http = live.http()
     info = http.get("/tokenizer_info").json()
