@@ -35,7 +35,8 @@ class Router:
                 return replica
         base, colon, adapter = _spellings(model)[-1].rpartition(":")
         if colon and base in self._replicas:
-            message = f"model {model[:200]!r} does not exist: {base} has no adapter {adapter[:200]!r}"
+            why = f"{base} has no adapter {adapter[:200]!r}"
+            message = f"model {model[:200]!r} does not exist: {why}"
             raise NotFoundError(message, param="model")
         served = ", ".join(self._replicas) or "none"
         message = f"model {model[:200]!r} does not exist; served: {served}"

@@ -1,4 +1,4 @@
-"""Whose words an error is answered in: Anthropic's clients get Anthropic's shape, all others OpenAI's.
+"""Whose words an error is in: Anthropic's clients get Anthropic's shape, all others OpenAI's.
 
 Decided by what was asked for, so that it also holds where no endpoint was reached.
 """

@@ -79,7 +79,7 @@ def _cache_config(replicas: Sequence[Replica]) -> Metric:
     )
     for replica in replicas:
         if (hello := replica.hello) is not None:
-            deployment = replica.deployment
-            values = (hello.block_size, hello.num_blocks, deployment.kv_dtype, deployment.prefix_cache)
+            kept = replica.deployment
+            values = (hello.block_size, hello.num_blocks, kept.kv_dtype, kept.prefix_cache)
             family.add_metric([replica.name, *map(str, values)], 1)
     return family

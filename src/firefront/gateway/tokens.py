@@ -136,7 +136,8 @@ async def apply_template(request: Request) -> Response:
     exchange = Exchange(request)
     parsed = await exchange.parse(TemplateRequest)
     model = _served(exchange.gateway, parsed.model)
-    text = await unless_gone(request, model.renderer.chat_text(conversation_task(parsed), model.max_len))
+    task = conversation_task(parsed)
+    text = await unless_gone(request, model.renderer.chat_text(task, model.max_len))
     return _answer(exchange, {"prompt": text})
 
 

@@ -1,4 +1,4 @@
-"""What each field of a Messages body asks for; wrong values are refused under the client's names."""
+"""What each field of a Messages body asks for; wrong values are refused by the client's names."""
 
 from typing import Any
 

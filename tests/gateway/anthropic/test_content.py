@@ -1,4 +1,4 @@
-"""Anthropic's blocks become the chat messages that templates know; what cannot is refused by name."""
+"""Anthropic's blocks become the chat messages that templates know, or are refused by name."""
 
 from typing import Any
 
@@ -143,6 +143,8 @@ def test_system_texts() -> None:
     assert read_system("be brief") == [{"role": "system", "content": "be brief"}]
     billing = text("x-anthropic-billing-header: cc_version=2; cch=12345;")
     assert read_system([billing, text("be brief")]) == [{"role": "system", "content": "be brief"}]
+    line = f"{billing['text']}\nbe brief"
+    assert read_system(line) == read_system([text(line)]) == read_system("be brief")
     two = [text("a"), text("b", cache_control={"type": "ephemeral"})]
     assert read_system(two) == [{"role": "system", "content": [text("a"), text("b")]}]
     assert read(user("a"), {"role": "system", "content": "b"}, user("c"))[0][1] == {

@@ -180,8 +180,8 @@ KEYS = st.sampled_from(
     "effort format schema edits keep display disable_parallel_tool_use x".split()
 )
 WORDS = st.sampled_from(
-    "text user assistant system tool_use tool_result thinking redacted_thinking image any tool none "
-    "auto enabled disabled adaptive json_schema custom low all x".split()
+    "text user assistant system tool_use tool_result thinking redacted_thinking image any tool "
+    "none auto enabled disabled adaptive json_schema custom low all x".split()
 )
 SCALARS = st.one_of(
     WORDS,

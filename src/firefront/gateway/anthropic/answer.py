@@ -176,7 +176,7 @@ class MessageShape:
         return {"stop_reason": reason, "stop_sequence": found, "stop_details": None}
 
     def usage(self) -> Json:
-        """Tokens so far. Nobody pays for writing to the cache, so no token is counted as written."""
+        """Tokens so far. Writing to the cache costs nothing, so no token is counted as written."""
         usage = self._generation.usage()
         num_cached = usage["prompt_tokens_details"]["cached_tokens"]
         num_thinking = usage["completion_tokens_details"]["reasoning_tokens"]

@@ -1,4 +1,4 @@
-"""The bodies of POST /v1/messages and /v1/messages/count_tokens, and what they ask for as a ChatTask.
+"""The bodies of POST /v1/messages and /v1/messages/count_tokens, read into a ChatTask.
 
 Owns the meaning of each field but the conversation's, which `content` reads; ranges are
 SamplingParams' business. `cache_control` is accepted anywhere: every prefix is cached anyway.
@@ -239,8 +239,9 @@ def _check_edits(management: dict[str, Any] | None) -> None:
     """Refuse every edit of the conversation that would change it."""
     edits = (management or {}).get("edits")
     for i, edit in enumerate(edits if isinstance(edits, list) else ()):
-        kind, keep = (edit.get("type"), edit.get("keep")) if isinstance(edit, dict) else (None, None)
-        if not (str(kind).startswith("clear_thinking_") and keep == "all"):
+        fields = edit if isinstance(edit, dict) else {}
+        kind = str(fields.get("type"))
+        if not (kind.startswith("clear_thinking_") and fields.get("keep") == "all"):
             where = f"context_management.edits[{i}]"
             raise RequestError(
                 f"{where}: is not supported; shorten the conversation before sending it",

@@ -30,9 +30,10 @@ class MessageParam(msgspec.Struct, kw_only=True):
 def read_system(system: str | list[Json] | None) -> list[Json]:
     """The system message, if there is anything in it."""
     if isinstance(system, str):
-        return [{"role": "system", "content": system}] if system else []
-    texts = [_text(block, f"system[{i}]") for i, block in enumerate(system or ())]
-    parts = [_part(text) for text in texts if not text.startswith(BILLING)]
+        texts = [system]
+    else:
+        texts = [_text(block, f"system[{i}]") for i, block in enumerate(system or ())]
+    parts = [_part(rest) for text in texts if (rest := _unbilled(text))]
     return [{"role": "system", "content": _joined(parts)}] if parts else []
 
 
@@ -145,6 +146,11 @@ class _Reader:
         if call_id in self._names:
             result["name"] = self._names[call_id]
         self._messages.append(result)
+
+
+def _unbilled(text: str) -> str:
+    """The text without a first line that is addressed to Anthropic."""
+    return text.partition("\n")[2] if text.startswith(BILLING) else text
 
 
 def _part(text: str) -> Json:

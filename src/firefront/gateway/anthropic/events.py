@@ -1,4 +1,4 @@
-"""The server-sent events of a streamed Message, each with the name that Anthropic's clients wait for.
+"""The server-sent events of a streamed Message, each with the name that its clients wait for.
 
 Knows their order and nothing of how an answer grows.
 """
