@@ -19,8 +19,7 @@ HELLO = [{"role": "user", "content": "hello"}]
         ("/inference/v1/", "/v1/"),
         ("/inference/v1", "/inference/v1"),
         ("/inference/metrics", "/inference/metrics"),
-        ("/inference/inference/v1/models", "/inference/v1/models"),  # once only
-        ("/inference/openai/v1/models", "/openai/v1/models"),
+        ("/inference/openai/v1/models", "/inference/openai/v1/models"),
         ("/inferences/v1/models", "/inferences/v1/models"),
         ("/", "/"),
     ],

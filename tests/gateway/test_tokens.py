@@ -104,7 +104,7 @@ def test_tokenizer_info(http: httpx2.Client) -> None:
         ("/detokenize", {}, "tokens"),
         ("/detokenize", {"tokens": [300]}, "tokens"),
         ("/detokenize", {"tokens": [-1]}, "tokens"),
-        ("/detokenize", {"tokens": [10**30]}, "tokens[0]"),
+        ("/detokenize", {"tokens": [10**30]}, "tokens"),
         ("/apply-template", {}, "messages"),
         ("/apply-template", {"messages": [{"role": "user"}]}, "messages[0].content"),
     ],

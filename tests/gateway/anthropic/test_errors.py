@@ -132,7 +132,7 @@ def test_the_sdk_raises_its_own_classes(claude: anthropic.Anthropic) -> None:
     assert "some/other" in (missing.value.api_message or "")
     assert missing.value.request_id
     with pytest.raises(anthropic.BadRequestError):
-        create("x", temperature=-1)
+        create("x", extra_body={"temperature": -1})  # the SDK no longer has a name for it
     with pytest.raises(anthropic.BadRequestError):
         create("WRONG")
     with pytest.raises(anthropic.InternalServerError) as full:

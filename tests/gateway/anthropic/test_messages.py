@@ -33,7 +33,7 @@ def test_whole_answer(claude: anthropic.Anthropic) -> None:
 
 CASES: list[dict[str, Any]] = [
     {},
-    {"temperature": 0.0, "top_k": 5, "top_p": 0.9},
+    {"extra_body": {"temperature": 0.0, "top_k": 5, "top_p": 0.9}},
     {"system": "be brief"},
     {"messages": [{"role": "user", "content": "STOP"}]},
     {"messages": [*HELLO, {"role": "assistant", "content": "Well"}]},

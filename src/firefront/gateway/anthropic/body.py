@@ -143,16 +143,16 @@ def messages_task(request: MessagesRequest) -> ChatTask:
 
 
 def conversation_task(
-    request: CountTokensRequest, sampling: SamplingParams = SamplingParams(max_tokens=0)
+    request: CountTokensRequest, sampling: SamplingParams | None = None
 ) -> ChatTask:
-    """The conversation of either body."""
+    """The conversation of either body; without `sampling` nothing is to be said."""
     messages, continues = read_messages(request.messages)
     tools = _tools(request.tools)
     choice, parallel = _choice(request.tool_choice, tools)
     _check_edits(request.context_management)
     return ChatTask(
         messages=read_system(request.system) + messages,
-        sampling=sampling,
+        sampling=sampling or SamplingParams(max_tokens=0),
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=parallel,
