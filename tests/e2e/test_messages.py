@@ -34,7 +34,7 @@ def test_the_words_are_those_of_chat(live: Served, claude: anthropic.Anthropic) 
     assert whole.content[0].text == live.chat().choices[0].message.content
     with claude.messages.stream(**asked) as events:
         streamed = events.get_final_message()
-    assert streamed.content == whole.content
+    assert streamed.content[0].text == whole.content[0].text
     assert (streamed.stop_reason, streamed.stop_sequence) == (whole.stop_reason, None)
     usage = streamed.usage
     counted = claude.messages.count_tokens(model=live.name, messages=ASK).input_tokens
