@@ -25,7 +25,7 @@ class FakeTokenizer:
     """A token is a byte; 256 begins, 257 ends, spelled <bos> and <eos>."""
 
     vocab_size = VOCAB_SIZE
-    answer_format = answer_format("", {})
+    answer_format = answer_format("{{ messages }}<think></think>", ())
 
     def encode(
         self, text: str, add_special: bool = True, *, parse_special: bool = False
@@ -37,25 +37,20 @@ class FakeTokenizer:
 
     def encode_chat(
         self,
-        messages: Sequence[dict[str, Any]],
+        messages: list[dict[str, Any]],
         tools: Any = None,
         add_generation_prompt: bool = True,
         continues_last: bool = False,
         **kwargs: Any,
     ) -> list[int]:
-        text = self.chat_text(messages, tools, add_generation_prompt, continues_last)
-        return [BOS, *text.encode()]
+        text = "".join(f"{m['role']}: {m['content']}\n" for m in messages)
+        return [BOS, *text.removesuffix("\n" if continues_last else "").encode()]
 
-    def chat_text(
-        self,
-        messages: Sequence[dict[str, Any]],
-        tools: Any = None,
-        add_generation_prompt: bool = True,
-        continues_last: bool = False,
-        **kwargs: Any,
-    ) -> str:
-        text = "".join(f"{m['role']}: {_content(m)}\n" for m in messages)
-        return text.removesuffix("\n" if continues_last else "")
+    def encode_infill(self, prefix: str, suffix: str) -> list[int]:
+        return list(f"{prefix}|{suffix}|".encode())
+
+    def chat_text(self, *args: Any, **kwargs: Any) -> str:
+        return self.decode(self.encode_chat(*args, **kwargs))
 
     def info(self) -> dict[str, Any]:
         return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>"}
@@ -67,11 +62,6 @@ class FakeTokenizer:
 
     def token_bytes(self, token_id: int, /) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
-
-
-def _content(message: dict[str, Any]) -> str | None:
-    content = message["content"]
-    return "\n".join(p["text"] for p in content) if isinstance(content, list) else content
 
 
 class _Running:
