@@ -5,7 +5,7 @@ Only what means the same is here: what we do not measure has no name.
 """
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from prometheus_client.core import Metric
@@ -54,7 +54,7 @@ OLDER = {
 class Source(Protocol):
     """Something that yields metrics."""
 
-    def collect(self) -> Iterator[Metric]: ...
+    def collect(self) -> Iterable[Metric]: ...
 
 
 class WithAliases:
