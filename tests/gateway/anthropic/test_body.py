@@ -45,6 +45,7 @@ def test_a_prefill_is_continued() -> None:
 
 def test_tools() -> None:
     odd = {"type": "custom", "name": "clock", "input_schema": {}, "strict": True}
+    odd["defer_loading"] = True  # they are shown all the same
     task = task_of(tools=[{**TOOL, "cache_control": {"type": "ephemeral"}}, odd])
     assert task.tools == (
         Tool(name="weather", description="The weather", parameters=SCHEMA),
@@ -157,7 +158,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"tools": [{**TOOL, "name": "a b"}]}, "tools[0].name"),
     ({"tools": [{**TOOL, "input_schema": []}]}, "tools[0].input_schema"),
     ({"tools": [TOOL, TOOL]}, "tools[1]"),
-    ({"tools": [{**TOOL, "defer_loading": True}]}, "tools[0].defer_loading"),
     ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0].type"),
     ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools[0].type"),
     ({"tool_choice": {"type": "any"}}, "tool_choice"),

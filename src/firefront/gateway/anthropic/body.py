@@ -31,7 +31,7 @@ class ToolParam(msgspec.Struct, kw_only=True):
     input_schema: Annotated[dict[str, Any] | None, doc("the JSON Schema of its input")] = None
     type: Annotated[str | None, doc("custom")] = None
     strict: Annotated[bool | None, doc("true: the input always matches the schema")] = None
-    defer_loading: Annotated[bool | None, doc("only false: all tools are shown")] = None
+    defer_loading: Annotated[bool | None, doc("accepted: all tools are shown at once")] = None
     cache_control: dict[str, Any] | None = None
     eager_input_streaming: Annotated[bool | None, doc("accepted: input always streams")] = None
 
@@ -172,9 +172,6 @@ def _tools(tools: list[ToolParam] | None) -> tuple[Tool, ...]:
             name = f"{where}.type"
             message = f"{name}: only custom tools are supported, got {tool.type[:40]!r}"
             raise RequestError(message, param=name, code="unsupported_parameter")
-        if tool.defer_loading:
-            name = f"{where}.defer_loading"
-            raise RequestError(f"{name}: is not supported", param=name)
         if tool.input_schema is None:
             name = f"{where}.input_schema"
             raise RequestError(f"{name}: is required", param=name)
