@@ -15,7 +15,7 @@ from typing import Any
 
 from firefront.core.deployment import Deployment
 from firefront.core.errors import OverloadedError, RequestError
-from firefront.core.messages import Delta, Logprob, Stats, Submit, Usage
+from firefront.core.messages import Delta, Logprob, Stats, Submit, Timings, Usage
 from firefront.engine.worker import Loaded
 from firefront.text.answer_format import answer_format
 
@@ -25,15 +25,20 @@ SAY_BYTES = 3
 
 
 class FakeTokenizer:
-    """A token is a byte; 256 begins, 257 ends."""
+    """A token is a byte; 256 begins, 257 ends, spelled <bos> and <eos>."""
 
     vocab_size = VOCAB_SIZE
     special_ids = frozenset({BOS, EOS})
     eos_ids = frozenset({EOS})
     answer_format = answer_format("{{ messages }}<think></think>", ())
 
-    def encode(self, text: str, add_special: bool = True) -> list[int]:
-        return list(text.encode())
+    def encode(
+        self, text: str, add_special: bool = True, *, parse_special: bool = False
+    ) -> list[int]:
+        if not parse_special:
+            return list(text.encode())
+        pieces = text.encode().split(b"<eos>")
+        return [token for piece in pieces for token in (EOS, *piece)][1:]
 
     def encode_chat(
         self,
@@ -49,8 +54,16 @@ class FakeTokenizer:
     def encode_infill(self, prefix: str, suffix: str) -> list[int]:
         return [*prefix.encode(), BOS, *suffix.encode()]
 
+    def chat_text(self, *args: Any, **kwargs: Any) -> str:
+        return self.decode(self.encode_chat(*args, **kwargs))
+
+    def info(self) -> dict[str, Any]:
+        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>"}
+
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
-        return bytes(i for i in ids if i < 256).decode("utf-8", "replace")
+        spelled = {} if skip_special else {BOS: b"<bos>", EOS: b"<eos>"}
+        data = b"".join(bytes([i]) if i < 256 else spelled.get(i, b"") for i in ids)
+        return data.decode("utf-8", "replace")
 
     def token_bytes(self, token_id: int, /) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
@@ -204,7 +217,8 @@ class FakeEngine:
     def _finish(self, running: _Running, why: str, text: str, **extra: Any) -> Delta:
         del self._running[running.submit.request_id]
         self._note(f"finish {running.submit.request_id} {why}")
-        return self._delta(running, text, finish=why, **extra)
+        timings = Timings(queue_s=0.25, first_token_s=0.5, total_s=1.5)
+        return self._delta(running, text, finish=why, timings=timings, **extra)
 
     def _prompt_logprobs(self, running: _Running) -> list[Logprob] | None:
         num_top = running.submit.sampling.prompt_logprobs

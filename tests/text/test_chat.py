@@ -70,6 +70,24 @@ def test_rendering_equals_transformers(
     ids = ours.encode_chat(messages, tools, generate)
     assert ids == ours.encode(expected, add_special=False, parse_special=True)
     assert ours.decode(ids, skip_special=False) == expected
+    assert ours.chat_text(messages, tools, generate) == expected
+
+
+def test_text_that_a_last_message_goes_on_from(pair: tuple[Tokenizer, Any]) -> None:
+    ours, _ = pair
+    messages = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well, "}]
+    text = ours.chat_text(messages, add_generation_prompt=False, continues_last=True)
+    ids = ours.encode_chat(messages, add_generation_prompt=False, continues_last=True)
+    assert text.endswith("Well, ") or text.endswith("Well,")
+    assert ours.decode(ids, skip_special=False) == text
+
+
+def test_info_stands_in_for_the_tokenizer(pair: tuple[Tokenizer, Any]) -> None:
+    ours, oracle = pair
+    info = ours.info()
+    assert (info["eos_token"], info["bos_token"]) == (oracle.eos_token, oracle.bos_token)
+    assert info["chat_template"] == oracle.chat_template
+    assert ours.encode(info["eos_token"], False, parse_special=True) == [oracle.eos_token_id]
 
 
 ATTACKS = [

@@ -3,10 +3,13 @@
 Pure look-up. One replica a model for now: choosing among several is this class's work later.
 """
 
+import re
 from collections.abc import Iterable
 
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.fleet.replica import Replica
+
+_ACCOUNT = re.compile(r"accounts/[^/]{1,200}/models/")
 
 
 class Router:
@@ -25,10 +28,22 @@ class Router:
         return list(self._replicas.values())
 
     def find(self, model: str) -> Replica:
-        """The replica for `model`; NotFoundError names what is served."""
-        replica = self._replicas.get(model)
-        if replica is None:
-            served = ", ".join(self._replicas) or "none"
-            message = f"model {model[:200]!r} does not exist; served: {served}"
+        """The replica for `model`, which may also be spelled accounts/A/models/MODEL, and have
+        #DEPLOYMENT after it. NotFoundError names what is served."""
+        for name in _spellings(model):
+            if (replica := self._replicas.get(name)) is not None:
+                return replica
+        base, colon, adapter = _spellings(model)[-1].rpartition(":")
+        if colon and base in self._replicas:
+            why = f"{base} has no adapter {adapter[:200]!r}"
+            message = f"model {model[:200]!r} does not exist: {why}"
             raise NotFoundError(message, param="model")
-        return replica
+        served = ", ".join(self._replicas) or "none"
+        message = f"model {model[:200]!r} does not exist; served: {served}"
+        raise NotFoundError(message, param="model")
+
+
+def _spellings(model: str) -> list[str]:
+    """The names that `model` may stand for, the likeliest first, the plainest last."""
+    bare = model[found.end() :] if (found := _ACCOUNT.match(model)) else model
+    return [model, bare, bare.partition("#")[0]]

@@ -19,8 +19,11 @@ from firefront.gateway import (
     openapi,
     schemas_check,
     stored_completions,
+    tokens,
 )
-from firefront.gateway.errors import error_response, http_error_response
+from firefront.gateway.anthropic import routes as anthropic
+from firefront.gateway.error_shapes import error_response
+from firefront.gateway.errors import http_error
 from firefront.gateway.middleware import Envelope
 from firefront.gateway.responses import routes as responses
 from firefront.gateway.responses import stored_routes as stored_responses
@@ -41,8 +44,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     app.state.background = BackgroundRuns()
     for module in (
-        chat, completions, responses, stored_responses, stored_completions, files, models,
-        schemas_check, health, docs,
+        chat, completions, responses, stored_responses, anthropic, stored_completions, files, models,
+        tokens, schemas_check, health, docs,
     ):  # fmt: skip
         app.include_router(module.router)
 
@@ -58,10 +61,13 @@ def create_app(gateway: Gateway) -> FastAPI:
 
 async def _firefront_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, FirefrontError)
-    return error_response(error)
+    return error_response(request.scope, error)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allow = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
-    return http_error_response(request, error.status_code, allow)
+    response = error_response(request.scope, http_error(request, error.status_code))
+    if allow is not None:
+        response.headers["allow"] = allow
+    return response

@@ -81,7 +81,7 @@ def error_response(error: FirefrontError) -> Response:
     )
 
 
-def http_error_response(request: Request, status: int, allow: str | None = None) -> Response:
+def http_error(request: Request, status: int) -> FirefrontError:
     """What the framework itself refuses: unknown paths, wrong methods."""
     where = f"{request.method} {request.scope['path'][:200]}"
     if status == 404:
@@ -91,8 +91,5 @@ def http_error_response(request: Request, status: int, allow: str | None = None)
     else:
         message, code = HTTPStatus(status).phrase, None
     error = RequestError(message, code=code)
-    response = error_response(error)
-    response.status_code = status
-    if allow is not None:
-        response.headers["allow"] = allow
-    return response
+    error.status = status
+    return error

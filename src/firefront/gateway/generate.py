@@ -120,6 +120,8 @@ class Generation:
                     self._observe(index, item)
                     num_ended += item.finish is not None
                     grown.append(self._read(index, item))
+            if num_ended == self.num_sequences:
+                self._observe_end()
             yield grown
 
     def _read(self, index: int, delta: Delta) -> Growth:
@@ -183,7 +185,13 @@ class Generation:
         if delta.timings is not None:
             self.timings[index] = delta.timings
         if delta.finish is not None:
-            telemetry.finished(name, delta, now_s - self._started_s)
+            max_tokens = self.prompt_of(index).sampling.max_tokens
+            telemetry.finished(name, delta, now_s - self._started_s, max_tokens)
+
+    def _observe_end(self) -> None:
+        for first in range(0, self.num_sequences, self.n):
+            num_outputs = self._num_output[first : first + self.n]
+            self._gateway.telemetry.request(self.model.name, num_outputs)
 
     def _submit(self, index: int) -> Submit:
         prompt = self.prompt_of(index)

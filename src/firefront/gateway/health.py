@@ -1,4 +1,7 @@
-"""Probes and metrics: /livez, /readyz, /health, /metrics. They wait for no replica and no lock."""
+"""Probes and metrics: /livez, /readyz, /health, /ping, /load, /version, /metrics.
+
+They wait for no replica and no lock.
+"""
 
 from typing import Any
 
@@ -7,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from firefront.gateway.state import Gateway
+from firefront.gateway.state import Gateway, version
 
 router = APIRouter(tags=["operations"])
 
@@ -42,6 +45,25 @@ async def readyz(request: Request) -> Response:
 async def health(request: Request) -> Response:
     """The name that other servers use for it."""
     return await _readiness(request)
+
+
+@router.api_route("/ping", methods=["GET", "POST"], summary="The same as /readyz")
+async def ping(request: Request) -> Response:
+    """The name that SageMaker uses for it."""
+    return await _readiness(request)
+
+
+@router.get("/load", summary="How much is asked at once")
+async def load(request: Request) -> dict[str, int]:
+    """Sequences under way or queued, of all models."""
+    gateway: Gateway = request.app.state.gateway
+    return {"server_load": sum(replica.num_pending for replica in gateway.router.replicas)}
+
+
+@router.get("/version", summary="The version that runs")
+async def server_version() -> dict[str, str]:
+    """Of firefront itself."""
+    return {"version": version()}
 
 
 @router.get("/metrics", summary="Prometheus metrics")

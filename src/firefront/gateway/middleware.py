@@ -1,8 +1,8 @@
 """The envelope of every HTTP exchange: request id, timing, limits on headers, the last resort.
 
 Pure ASGI, so a disconnect reaches the endpoint untouched. Knows nothing of the endpoints.
-Invariant: every response carries x-request-id; an exception becomes a plain 500 in OpenAI's shape
-if nothing was sent yet, else a cut connection, and is logged once either way.
+Invariant: every response carries x-request-id; an exception becomes a plain 500 in the shape of the
+API that was asked if nothing was sent yet, else a cut connection, and is logged once either way.
 """
 
 import re
@@ -15,17 +15,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from firefront.core.errors import RequestError
-from firefront.gateway.errors import (
-    CLIENT_GONE,
-    INTERNAL,
-    HeadersTooLargeError,
-    error_response,
-)
+from firefront.gateway.error_shapes import error_response, speaks_anthropic
+from firefront.gateway.errors import CLIENT_GONE, INTERNAL, HeadersTooLargeError
 from firefront.gateway.state import Gateway
 
-QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/metrics"})
+QUIET_ROUTES = frozenset({"/livez", "/readyz", "/health", "/ping", "/load", "/metrics"})
 MAX_HEADERS = 100
 MAX_HEADER_BYTES = 64 << 10
+ALIASES = ("/inference", "/openai")  # /inference/v1/... and /openai/v1/... are /v1/...
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("firefront.http")
 
@@ -50,13 +47,16 @@ class Envelope:
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
         request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
         scope.setdefault("state", {})["request_id"] = request_id
+        scope["path"] = real_path(scope["path"])
+        names = ("x-request-id", "request-id") if speaks_anthropic(scope) else ("x-request-id",)
 
         async def send_enveloped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
-                headers["x-request-id"] = request_id
+                for name in names:
+                    headers[name] = request_id
                 headers["openai-processing-ms"] = str(int((time.monotonic() - started_s) * 1e3))
                 headers["x-content-type-options"] = "nosniff"
             await send(message)
@@ -64,7 +64,7 @@ class Envelope:
         try:
             refused = self._refuse(scope)
             if refused is not None:
-                await error_response(refused)(scope, receive, send_enveloped)
+                await error_response(scope, refused)(scope, receive, send_enveloped)
             else:
                 await self._app(scope, receive, send_enveloped)
         except ClientDisconnect:
@@ -73,7 +73,7 @@ class Envelope:
             log.exception("request failed", request_id=request_id, path=scope["path"])
             if status:
                 raise
-            await error_response(INTERNAL)(scope, receive, send_enveloped)
+            await error_response(scope, INTERNAL)(scope, receive, send_enveloped)
         finally:
             self._gateway.num_exchanges -= 1
             self._record(scope, request_id, status, time.monotonic() - started_s)
@@ -117,6 +117,14 @@ class Envelope:
             status=status or CLIENT_GONE,
             ms=round(seconds * 1e3, 1),
         )
+
+
+def real_path(path: str) -> str:
+    """The path that an alias stands for. Routes, logs and metrics know no other."""
+    for alias in ALIASES:
+        if path.startswith(alias + "/v1/"):
+            return path[len(alias) :]
+    return path
 
 
 def _header(scope: Scope, name: bytes) -> str:

@@ -1,21 +1,36 @@
-"""GET /v1/models and /v1/models/{id}: what can be named in a request. Base models come first."""
+"""/v1/models and /v1/models/{id}: what can be named in a request. Base models come first.
+
+Anthropic's clients, who say which version they speak, get its shape.
+"""
 
 from typing import Any
 
 from fastapi import APIRouter
 from starlette.requests import Request
 
+from firefront.core.errors import RequestError
 from firefront.fleet.replica import Replica
+from firefront.gateway.anthropic import models as anthropic_models
+from firefront.gateway.error_shapes import speaks_anthropic
 from firefront.gateway.state import Gateway
 
 router = APIRouter(tags=["models"])
 
 
-def _describe(gateway: Gateway, replica: Replica) -> dict[str, Any]:
+class NotAllowedError(RequestError):
+    """Something that this server never does for a request."""
+
+    status = 403
+    code = "permission_denied"
+
+
+def _describe(gateway: Gateway, replica: Replica, request: Request) -> dict[str, Any]:
     context = None
     if replica.hello is not None:
         hello = replica.hello
         context = min(hello.max_model_len, hello.num_blocks * hello.block_size)
+    if speaks_anthropic(request.scope):
+        return anthropic_models.model_info(replica.name, gateway.created, context)
     return {
         "id": replica.name,
         "object": "model",
@@ -31,7 +46,9 @@ def _describe(gateway: Gateway, replica: Replica) -> dict[str, Any]:
 async def list_models(request: Request) -> dict[str, Any]:
     """Every name that a request may use."""
     gateway: Gateway = request.app.state.gateway
-    data = [_describe(gateway, replica) for replica in gateway.router.replicas]
+    data = [_describe(gateway, replica, request) for replica in gateway.router.replicas]
+    if speaks_anthropic(request.scope):
+        return anthropic_models.page(data, request.query_params)
     return {"object": "list", "data": data}
 
 
@@ -39,4 +56,15 @@ async def list_models(request: Request) -> dict[str, Any]:
 async def get_model(model_id: str, request: Request) -> dict[str, Any]:
     """One model; the id may hold slashes."""
     gateway: Gateway = request.app.state.gateway
-    return _describe(gateway, gateway.router.find(model_id))
+    return _describe(gateway, gateway.router.find(model_id), request)
+
+
+@router.delete("/v1/models/{model_id:path}", summary="Delete a tuned model")
+async def delete_model(model_id: str, request: Request) -> dict[str, Any]:
+    """There are only base models so far, which stay as long as they are served."""
+    gateway: Gateway = request.app.state.gateway
+    name = gateway.router.find(model_id).name
+    raise NotAllowedError(
+        f"model: {name!r} is a base model and cannot be deleted over the API; stop serving it",
+        param="model",
+    )

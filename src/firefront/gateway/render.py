@@ -40,7 +40,9 @@ class TextPort(Protocol):
     def eos_ids(self) -> frozenset[int]: ...
     @property
     def answer_format(self) -> AnswerFormat: ...
-    def encode(self, text: str, add_special: bool = True) -> list[int]: ...
+    def encode(
+        self, text: str, add_special: bool = True, *, parse_special: bool = False
+    ) -> list[int]: ...
     def encode_chat(
         self,
         messages: Sequence[dict[str, Any]],
@@ -49,6 +51,15 @@ class TextPort(Protocol):
         continues_last: bool = False,
         **kwargs: Any,
     ) -> list[int]: ...
+    def chat_text(
+        self,
+        messages: Sequence[dict[str, Any]],
+        tools: Any = None,
+        add_generation_prompt: bool = True,
+        continues_last: bool = False,
+        **kwargs: Any,
+    ) -> str: ...
+    def info(self) -> dict[str, Any]: ...
     def encode_infill(self, prefix: str, suffix: str) -> list[int]: ...
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
     def token_bytes(self, token_id: int, /) -> bytes: ...
@@ -117,13 +128,14 @@ class Renderer:
 
     async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
         """The conversation's tokens; the oldest turns are dropped where the task allows it."""
-        token_ids = await self._encode_chat(task, task.messages, max_len)
+        encode = self.tokenizer.encode_chat
+        token_ids = await self._render(encode, task, task.messages, max_len)
         limit = task.max_prompt_tokens or max_len
         if task.overflow == "truncate":
             limit = min(limit, max_len - 1)
         if len(token_ids) <= limit:
             return token_ids
-        if task.overflow == "error" and task.max_prompt_tokens is None:
+        if task.overflow != "truncate" and task.max_prompt_tokens is None:
             return token_ids  # refused, with the numbers, by who fits it
         pinned = [m for m in task.messages if m["role"] == "system"]
         turns = [i for i, m in enumerate(task.messages) if m["role"] == "user"]
@@ -132,7 +144,7 @@ class Renderer:
         while first <= last:
             middle = (first + last) // 2
             kept = pinned + [m for m in task.messages[turns[middle] :] if m["role"] != "system"]
-            token_ids = await self._encode_chat(task, kept, max_len)
+            token_ids = await self._render(encode, task, kept, max_len)
             if len(token_ids) <= limit:
                 fits, last = token_ids, middle - 1
             else:
@@ -145,12 +157,27 @@ class Renderer:
             )
         return fits
 
-    async def _encode_chat(
-        self, task: ChatTask, messages: list[dict[str, Any]], max_len: int
-    ) -> list[int]:
+    async def chat_text(self, task: ChatTask, max_len: int) -> str:
+        """The conversation as the model's template writes it."""
+        return await self._render(self.tokenizer.chat_text, task, task.messages, max_len)
+
+    async def plain_tokens(self, text: str, *, add_special: bool, parse_special: bool) -> list[int]:
+        """The tokens of a text, whatever their number."""
+        return await self._run(
+            len(text),
+            lambda: self.tokenizer.encode(text, add_special, parse_special=parse_special),
+        )
+
+    async def _render(
+        self,
+        render: Callable[..., _T],
+        task: ChatTask,
+        messages: list[dict[str, Any]],
+        max_len: int,
+    ) -> _T:
         where = task.names.messages
         num_bytes = sum(map(_num_chars, messages))
-        if task.overflow == "error" and task.max_prompt_tokens is None:
+        if task.overflow != "truncate" and task.max_prompt_tokens is None:
             self._gate(num_bytes, max_len, where)
         answers = self.tokenizer.answer_format
         used = task.tools if task.tool_choice.mode != "none" else ()
@@ -159,7 +186,7 @@ class Renderer:
         try:
             return await self._run(
                 num_bytes,
-                lambda: self.tokenizer.encode_chat(
+                lambda: render(
                     prepared,
                     tools,
                     add_generation_prompt=task.add_generation_prompt,
@@ -281,7 +308,7 @@ class Renderer:
 
 def _fitted(num_prompt: int, task: ChatTask, max_len: int) -> SamplingParams:
     names = task.names
-    shortens = task.overflow == "truncate"
+    shortens = task.overflow != "error"
     return fit(
         num_prompt, task.sampling, max_len, names.messages, names.max_tokens, shortens=shortens
     )
@@ -304,7 +331,8 @@ def fit(
     wanted = sampling.max_tokens
     if num_prompt == 0:
         raise RequestError(f"{prompt_name}: is empty", param=prompt_name)
-    if num_prompt + (1 if wanted is None else 0) > max_len:
+    must_fit = 1 if wanted is None or (shortens and wanted) else 0
+    if num_prompt + must_fit > max_len:
         raise ContextLengthError(
             f"{prompt_name}: the model's context is {max_len} tokens; the prompt has {num_prompt}",
             param=prompt_name,

@@ -14,7 +14,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from firefront.core.errors import FirefrontError
-from firefront.gateway.errors import INTERNAL, error_object, error_response
+from firefront.gateway.error_shapes import error_response
+from firefront.gateway.errors import INTERNAL, error_object
 from firefront.gateway.generate import disconnected
 from firefront.gateway.json_out import dumps
 
@@ -107,7 +108,7 @@ class EventStream(Response):
         self, error: FirefrontError, scope: Scope, receive: Receive, send: Send
     ) -> None:
         if not self._begun:
-            await error_response(error)(scope, receive, send)
+            await error_response(scope, error)(scope, receive, send)
             return
         try:
             await self._send(send, self._error_frame(error))

@@ -26,8 +26,8 @@ class ChatTask:
 
     `sampling.max_tokens` None: up to the end of the context. `continues_last`: the answer goes on
     with the last message, an assistant's. `max_prompt_tokens`: a longer prompt loses its oldest
-    turns; `overflow` "truncate": so does one that leaves no room, and max_tokens shrinks to what
-    there is.
+    turns. `overflow` "shorten": max_tokens shrinks to what there is room for; "truncate": also, and
+    a prompt that leaves no room loses its oldest turns.
     """
 
     messages: list[dict[str, Any]]
@@ -41,7 +41,7 @@ class ChatTask:
     template_kwargs: dict[str, Any] = field(default_factory=dict)
     continues_last: bool = False
     add_generation_prompt: bool = True
-    overflow: Literal["error", "truncate"] = "error"
+    overflow: Literal["error", "shorten", "truncate"] = "error"
     max_prompt_tokens: int | None = None
     names: FieldNames = FieldNames()
 

@@ -62,6 +62,15 @@ class ChatTemplate:
         self._compiled: dict[str, jinja2.Template] = {}
         self._lock = threading.Lock()
 
+    @property
+    def default_text(self) -> str:
+        """The template for requests without tools."""
+        return self._templates[self._default_name]
+
+    @property
+    def _default_name(self) -> str:
+        return "default" if "default" in self._templates else min(self._templates)
+
     @cached_property
     def takes_parts(self) -> bool:
         return "content" in self.text and self._loops_over_content()
@@ -115,7 +124,7 @@ class ChatTemplate:
 
     def _template(self, name: str | None) -> jinja2.Template:
         if name is None:
-            name = "default" if "default" in self._templates else min(self._templates)
+            name = self._default_name
         with self._lock:
             if name not in self._compiled:
                 self._compiled[name] = self._compile(self._templates[name])

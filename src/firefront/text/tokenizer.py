@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from firefront.text.answer_format import AnswerFormat
     from firefront.text.template import ChatTemplate
 
+_SPECIAL_NAMES = ("bos_token", "eos_token", "pad_token", "unk_token")
+
 
 def load_tokenizer(path: str | Path) -> "Tokenizer":
     """The tokenizer of a .gguf file or of a folder with tokenizer.json.
@@ -116,15 +118,8 @@ class Tokenizer:
         are plain text. BOS is there exactly if the template writes it, as in transformers.
         Raises RequestError if the model has no template or the template refuses the messages.
         """
-        template = self.chat_template
-        if template is None:
-            raise RequestError(
-                "this model has no chat template; use the completions API", param="messages"
-            )
-        conversation = mapped_strings(
-            normal_messages(messages, keep_parts=template.takes_parts), clean
-        )
-        extras = mapped_strings({"tools": tools, "kwargs": kwargs}, clean)
+        template = self._own_template()
+        conversation, extras = _cleaned(template, messages, tools, kwargs)
         guard = Guard(self._markup, [*strings_of(conversation), *strings_of(extras)])
         # The assistant's own markup in earlier turns (<think>, <tool_call>) is the model's format.
         own = Guard(self._control, [], mark=guard.mark)
@@ -146,6 +141,34 @@ class Tokenizer:
         )
         ids = list(self._ids(pieces))
         return [*self._vocab.prefix_ids, *ids] if template.is_generic else ids
+
+    def chat_text(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continues_last: bool = False,
+        **kwargs: Any,
+    ) -> str:
+        """The text that `encode_chat` tokenizes, for people and tools to look at. It no longer says
+        which special tokens the template wrote and which a message spelled out."""
+        template = self._own_template()
+        conversation, extras = _cleaned(template, messages, tools, kwargs)
+        text = template.render(
+            conversation, extras["tools"], add_generation_prompt, extras["kwargs"]
+        )
+        return _up_to_last(text, conversation[-1].get("content")) if continues_last else text
+
+    def info(self) -> dict[str, Any]:
+        """What a client needs to stand in for this tokenizer, under the names of
+        tokenizer_config.json."""
+        vocab, template = self._vocab, self.chat_template
+        return {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            **{name: vocab.special_texts.get(name) for name in _SPECIAL_NAMES},
+            "chat_template": None if template is None else template.default_text,
+            "vocab_size": self.vocab_size,
+        }
 
     def encode_infill(self, prefix: str, suffix: str) -> list[int]:
         """Token ids after which the model writes what is between `prefix` and `suffix`; special
@@ -188,6 +211,14 @@ class Tokenizer:
         )
 
     # What is derived from the vocabulary.
+
+    def _own_template(self) -> "ChatTemplate":
+        template = self.chat_template
+        if template is None:
+            raise RequestError(
+                "this model has no chat template; use the completions API", param="messages"
+            )
+        return template
 
     @cached_property
     def chat_template(self) -> "ChatTemplate | None":
@@ -236,6 +267,18 @@ class Tokenizer:
     @cached_property
     def _plain_added(self) -> TokenFinder:
         return TokenFinder(token for token in self._markup if not token.control)
+
+
+def _cleaned(
+    template: "ChatTemplate",
+    messages: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None,
+    kwargs: dict[str, Any],
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The conversation, and its tools and settings, as `template` takes them."""
+    normal = normal_messages(messages, keep_parts=template.takes_parts)
+    conversation = mapped_strings(normal, clean)
+    return conversation, mapped_strings({"tools": tools, "kwargs": kwargs}, clean)
 
 
 def _up_to_last(text: str, content: Any) -> str:
