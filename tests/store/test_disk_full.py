@@ -59,7 +59,9 @@ def test_a_database_that_cannot_grow(home: Path) -> None:
     assert in_child(run) == 0
 
 
-def test_a_full_disk_at_every_write_of_a_content(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_at_every_write_of_a_content(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The n-th call that writes fails, for every n."""
     from firefront.store import blobs
 

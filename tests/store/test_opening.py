@@ -55,7 +55,8 @@ def test_opening_again_is_light(home: Path) -> None:
         "sys.exit('alembic' in sys.modules)"
     )
     environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
-    assert subprocess.run([sys.executable, "-c", code], env=environment, check=False).returncode == 0
+    done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+    assert done.returncode == 0
 
 
 def test_tables_of_a_newer_version_are_left_alone(

@@ -44,8 +44,8 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.state.gateway = gateway
     app.state.background = BackgroundRuns()
     for module in (
-        chat, completions, responses, stored_responses, anthropic, stored_completions, files, models,
-        tokens, schemas_check, health, docs,
+        chat, completions, responses, stored_responses, anthropic, stored_completions, files,
+        models, tokens, schemas_check, health, docs,
     ):  # fmt: skip
         app.include_router(module.router)
 

@@ -1,7 +1,7 @@
 """/v1/files: uploads, as OpenAI shapes them.
 
-Owns purposes, expiry and the words; the store keeps the contents. Invariant: an upload is a file once
-all of it is on disk, else nothing is left of it.
+Owns purposes, expiry and the words; the store keeps the contents. Invariant: an upload is a file
+once all of it is on disk, else nothing is left of it.
 """
 
 import asyncio
@@ -236,4 +236,5 @@ def _expires_after_s(fields: dict[str, str], purpose: str) -> int | None:
 def _attachment(filename: str) -> str:
     quoted = urllib.parse.quote(filename, safe="")
     plain = filename.isascii() and not set(filename) & {'"', "\\", "%"}
-    return f'attachment; filename="{filename}"' if plain else f"attachment; filename*=UTF-8''{quoted}"
+    named = f'filename="{filename}"' if plain else f"filename*=UTF-8''{quoted}"
+    return f"attachment; {named}"

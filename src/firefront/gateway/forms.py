@@ -1,8 +1,8 @@
 """Forms with a file in them (multipart): the file flows to disk, its fields are small.
 
 Owns every limit on such a body (bytes, parts, headers, pace). Knows nothing of what is uploaded.
-Invariant: of a file no more than a piece is in memory, and the parser, which is slow on hostile input,
-runs off the event loop.
+Invariant: of a file no more than a piece is in memory, and the parser, which is slow on hostile
+input, runs off the event loop.
 """
 
 import asyncio

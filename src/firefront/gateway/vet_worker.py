@@ -65,7 +65,9 @@ class Trier:
         from firefront.text import matching, schema_blame
 
         self._matching, self._blame = matching, schema_blame.blame
-        self._vocabularies = {None: llguidance.LLTokenizer("byte")}
+        self._vocabularies: dict[str | None, llguidance.LLTokenizer] = {
+            None: llguidance.LLTokenizer("byte")
+        }
 
     def learn(self, vocabulary: Vocabulary) -> None:
         tokens = vocabulary.tokens
@@ -153,7 +155,8 @@ def _receive(source: BinaryIO) -> Job | None:
     length = int.from_bytes(prefix, "little")
     if len(prefix) < 4 or length > MAX_FRAME_BYTES:
         return None
-    return _decoder.decode(source.read(length))
+    job: Job = _decoder.decode(source.read(length))
+    return job
 
 
 def _send(sink: BinaryIO, verdict: Verdict) -> None:

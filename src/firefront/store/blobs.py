@@ -1,9 +1,9 @@
 """Contents of files, named by their SHA-256 below one folder: `ab/cdef...`.
 
-Knows no database. Invariants: a name appears by one rename, when its content is on disk, so what has
-a name is whole; contents pass through in pieces. What a crash leaves (an unfinished content, a name
-that no row mentions) is removed by the next `sweep`; contents that a living process is still writing are
-locked and stay.
+Knows no database. Invariants: a name appears by one rename, when its content is on disk, so what
+has a name is whole; contents pass through in pieces. What a crash leaves (an unfinished content, a
+name that no row mentions) is removed by the next `sweep`; contents that a living process is still
+writing are locked and stay.
 """
 
 import errno

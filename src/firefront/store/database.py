@@ -1,8 +1,8 @@
 """Connections and transactions: SQLite in one file, or PostgreSQL with a small pool.
 
-Knows no table. Invariants: a transaction that may write holds the write lock from its first statement
-(SQLite), so it never fails for having read before; what a transaction wrote is on disk when it ends;
-errors of a database leave as errors for a user, without the URL in them.
+Knows no table. Invariants: a transaction that may write holds the write lock from its first
+statement (SQLite), so it never fails for having read before; what a transaction wrote is on disk
+when it ends; errors of a database leave as errors for a user, without the URL in them.
 """
 
 import os

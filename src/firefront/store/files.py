@@ -1,8 +1,8 @@
 """Uploaded files: a row each, the content in a blob that rows of one account share.
 
-Invariants: a file that is found has its whole content; one that has expired is not found; a content goes
-when the last row that names it goes. Whoever publishes or removes a content holds the write lock, so
-an upload and a removal of the same content cannot cross.
+Invariants: a file that is found has its whole content; one that has expired is not found; a content
+goes when the last row that names it goes. Whoever publishes or removes a content holds the write
+lock, so an upload and a removal of the same content cannot cross.
 """
 
 import secrets

@@ -1,7 +1,7 @@
 """Stored responses: what went in, what came out, and which one they go on from.
 
-Knows nothing of the shapes inside. Invariant: a response that is deleted leaves those that went on from
-it as they are; what it held is in none of them.
+Knows nothing of the shapes inside. Invariant: a response that is deleted leaves those that went on
+from it as they are; what it held is in none of them.
 """
 
 from typing import Any

@@ -44,7 +44,9 @@ async def messages(request: Request) -> Response:
     model = exchange.gateway.served(parsed.model)
     with client_names():
         prompt = await model.renderer.chat(task, model.max_len)
-        generation = await exchange.generation(model, [prompt], Service(), streamed=bool(parsed.stream))
+        generation = await exchange.generation(
+            model, [prompt], Service(), streamed=bool(parsed.stream)
+        )
     shape = MessageShape(f"msg_{uuid.uuid4().hex}", generation, parsed.max_tokens)
     hides = parsed.thinking is not None and parsed.thinking.display == "omitted"
 

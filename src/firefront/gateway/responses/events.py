@@ -25,7 +25,7 @@ class Numbering:
         return [self._frame(event) for event in events]
 
     def _frame(self, event: Json) -> bytes:
-        name = event["type"]
+        name: str = event["type"]
         numbered = {"type": name, "sequence_number": self._next, **event}
         self._next += 1
         return b"event: " + name.encode() + b"\ndata: " + dumps(numbered) + b"\n\n"

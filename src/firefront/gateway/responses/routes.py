@@ -52,7 +52,6 @@ async def create_response(request: Request) -> Response:
     exchange = Exchange(request)
     wanted = await _wanted(exchange)
     asked, gateway = wanted.request, exchange.gateway
-    if asked.background:
     prompt = await wanted.model.renderer.chat(wanted.task, wanted.model.max_len)
     generation = await exchange.generation(
         wanted.model, [prompt], wanted.service, streamed=bool(asked.stream)

@@ -74,7 +74,7 @@ def conversation(store: "Store", account_id: str, last_id: str) -> list[Json]:
 
 def _is_cut_call(item: Json) -> bool:
     """A call that was cut off cannot be answered, so nobody could go on after it."""
-    return item["type"] == "function_call" and item["status"] != "completed"
+    return bool(item["type"] == "function_call" and item["status"] != "completed")
 
 
 def find_items(
