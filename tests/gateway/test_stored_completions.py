@@ -1,9 +1,6 @@
-"""Stored completions through the openai SDK with strict validation.
+"""Stored completions through the openai SDK with strict validation."""
 
-They are put into the server's store from this process, as the chat endpoint would.
-"""
-
-import time
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -31,27 +28,18 @@ def strict(live: Live) -> openai.OpenAI:
 
 
 @pytest.fixture
-def keep(live: Live, store: Store) -> Callable[..., ChatCompletion]:
-    """Run a chat and keep it."""
+def keep(live: Live) -> Callable[..., ChatCompletion]:
+    """Run a chat that is kept."""
 
-    def keep(*, metadata: dict[str, str] | None = None, **fields: Any) -> ChatCompletion:
+    def keep(**fields: Any) -> ChatCompletion:
         request = {
             "model": "fake",
             "messages": [{"role": "user", "content": "hello"}],
             "max_tokens": 4,
+            "store": True,
             **fields,
         }
         answer = live.http().post("/v1/chat/completions", json=request).json()
-        store.completions.create(
-            "local",
-            id=answer["id"],
-            created_at=int(time.time()),
-            model=answer["model"],
-            priority=0,
-            metadata=metadata or {},
-            request=request,
-            answer=answer,
-        )
         completion = construct_type(type_=ChatCompletion, value=answer)
         assert isinstance(completion, ChatCompletion)
         return completion
@@ -84,6 +72,33 @@ def test_the_life_of_a_stored_completion(strict: openai.OpenAI, keep: Keep) -> N
             call(given.id)
     with pytest.raises(openai.NotFoundError):
         stored.update(given.id, metadata={})
+
+
+def test_a_stream_is_kept_as_the_whole_answer_would_be(live: Live, store: Store) -> None:
+    body = {"model": "fake", "messages": [{"role": "user", "content": "SAY hello STOP"}], "n": 2}
+    ids = []
+    for stream in (False, True):
+        answer = live.http().post(
+            "/v1/chat/completions", json={**body, "store": True, "stream": stream}
+        )
+        assert answer.status_code == 200
+        ids.append(re.findall(r"chatcmpl-[0-9a-f]+", answer.text)[0])
+    whole, streamed = (store.completions.get("local", id) for id in ids)
+    assert whole.answer["choices"] == streamed.answer["choices"]
+    assert len(whole.answer["choices"]) == 2
+    assert whole.answer["usage"] == streamed.answer["usage"]
+    assert whole.request == {**body, "store": True, "stream": False}
+
+
+def test_only_what_was_asked_to_be_stored_is(live: Live, store: Store) -> None:
+    body = {"model": "fake", "messages": [{"role": "user", "content": "STOP"}]}
+    for more in ({}, {"store": False}, {"store": None}, {"metadata": {"a": "b"}}):
+        assert live.http().post("/v1/chat/completions", json={**body, **more}).status_code == 200
+    refused = live.http().post(
+        "/v1/chat/completions", json={**body, "store": True, "metadata": {"k" * 65: ""}}
+    )
+    assert refused.status_code == 400 and refused.json()["error"]["param"] == "metadata"
+    assert store.completions.list("local").items == []
 
 
 def test_pages_and_filters(strict: openai.OpenAI, keep: Keep) -> None:

@@ -15,6 +15,7 @@ from firefront.gateway.openapi import accepts
 from firefront.gateway.perf import perf_metrics
 from firefront.gateway.shapes import Call, Choice, Json
 from firefront.gateway.state import ServedModel
+from firefront.gateway.stored_completions import keeper
 from firefront.text.answer import CallArguments, CallOpened, Content, Reasoning
 
 router = APIRouter(tags=["generate"])
@@ -152,8 +153,9 @@ async def chat_completions(request: Request) -> Response:
     exchange = Exchange(request)
     parsed = await exchange.parse(ChatRequest)
     service, task = parsed.service(), chat_task(parsed)
+    keep = keeper(exchange, service, parsed.metadata) if parsed.store else None
     model = exchange.gateway.served(parsed.model)
     prompt = await model.renderer.chat(task, model.max_len)
     generation = await exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
     shape = ChatShape(model, generation, parsed)
-    return await exchange.answer(generation, shape, parsed)
+    return await exchange.answer(generation, shape, parsed, keep)

@@ -19,7 +19,7 @@ from firefront.gateway.generate import Generation, unless_gone
 from firefront.gateway.json_out import dumps
 from firefront.gateway.perf import perf_headers
 from firefront.gateway.render import Prompt
-from firefront.gateway.shapes import Shape, collect, stream
+from firefront.gateway.shapes import Keep, Shape, collect, stream
 from firefront.gateway.state import Gateway, ServedModel
 from firefront.gateway.streaming import KEEP_ALIVE, EventStream, error_frame
 from firefront.gateway.task import Service
@@ -36,13 +36,14 @@ class Exchange:
         self.started_s = self.gateway.clock.now()
         self.request = request
         self.headers: dict[str, str] = {}
+        self.body: dict[str, Any] = {}  # as it was sent
         self._ignored: list[str] = []
 
     async def parse(self, kind: type[_Request]) -> _Request:
         """Admit and read the request; what was ignored goes into the headers."""
         self.gateway.admit()
-        body = await self.gateway.bodies.read_json(self.request)
-        parsed, ignored = schemas.parse(body, kind)
+        self.body = await self.gateway.bodies.read_json(self.request)
+        parsed, ignored = schemas.parse(self.body, kind)
         self.ignore(ignored)
         return parsed
 
@@ -83,15 +84,22 @@ class Exchange:
         return generation
 
     async def answer(
-        self, generation: Generation, shape: Shape, parsed: GenerationRequest
+        self,
+        generation: Generation,
+        shape: Shape,
+        parsed: GenerationRequest,
+        keep: Keep | None = None,
     ) -> Response:
-        """Run it and answer in the form asked for."""
+        """Run it and answer in the form asked for, once `keep` has kept it."""
         if parsed.stream:
             options = parsed.stream_options or StreamOptions()
-            return self.events(stream(generation, shape, options), close=generation.close)
+            return self.events(stream(generation, shape, options, keep), close=generation.close)
 
         async def whole() -> dict[str, Any]:
-            return shape.answer(await collect(generation))
+            answer = shape.answer(await collect(generation))
+            if keep is not None:
+                await keep(answer)
+            return answer
 
         return await self.whole(generation, whole())
 

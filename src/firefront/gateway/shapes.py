@@ -4,7 +4,7 @@ Owns the collecting of a whole answer and the order of chunks in a stream; the t
 the words (`Shape`). Knows nothing of HTTP.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -15,6 +15,7 @@ from firefront.gateway.json_out import dumps
 from firefront.text.answer import CallArguments, CallOpened, Content, Reasoning
 
 Json = dict[str, Any]
+Keep = Callable[[Json], Awaitable[None]]  # keeps a whole answer
 
 
 @dataclass
@@ -93,14 +94,17 @@ async def stream(
     generation: Generation,
     shape: Shape,
     options: StreamOptions,
+    keep: Keep | None = None,
 ) -> AsyncIterator[bytes]:
-    """Run to the end; server-sent events, everything that has arrived in one piece."""
+    """Run to the end; server-sent events, everything that has arrived in one piece. Whoever has
+    seen the last of them finds the answer kept."""
     envelope = shape.envelope(chunk=True)
     opened: set[int] = set()
+    choices = [Choice(index) for index in range(generation.num_sequences)]
 
-    def event(choices: list[Json], usage: Json | None) -> bytes:
-        chunk = {**envelope, "choices": choices}
-        if choices and choices[0]["finish_reason"] is not None:
+    def event(parts: list[Json], usage: Json | None) -> bytes:
+        chunk = {**envelope, "choices": parts}
+        if parts and parts[0]["finish_reason"] is not None:
             chunk |= shape.last_fields()
         if options.include_usage or usage is not None:
             chunk["usage"] = usage
@@ -112,6 +116,8 @@ async def stream(
         for item in grown:
             if isinstance(item, int):
                 continue  # nothing of it was sent
+            if keep is not None:
+                choices[item.index].add(item)
             if item.index not in opened:
                 opened.add(item.index)
                 if (opening := shape.opening(item.index)) is not None:
@@ -119,5 +125,7 @@ async def stream(
             events += [event([part], usage) for part in shape.growth(item)]
         if events:
             yield b"".join(events)
+    if keep is not None:
+        await keep(shape.answer(choices))
     last = event([], generation.usage()) if options.include_usage else b""
     yield last + b"data: [DONE]\n\n"

@@ -1,6 +1,6 @@
 """GET, POST and DELETE below /v1/chat/completions: what was kept because `store` was true.
 
-Owns the words; the store keeps the completions, `chat` puts them there.
+Owns the words and the keeping, which `chat` asks for.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,14 @@ from starlette.responses import Response
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.gateway import schemas
 from firefront.gateway.auth import account_of
+from firefront.gateway.endpoint import Exchange
 from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import MAX_PAIRS, MetadataUpdate, checked_metadata
 from firefront.gateway.openapi import accepts, takes
 from firefront.gateway.paging import PageQuery, described, page_object, page_query
+from firefront.gateway.shapes import Json, Keep
 from firefront.gateway.state import Gateway
+from firefront.gateway.task import Service
 
 if TYPE_CHECKING:
     from firefront.store.completions import Completion  # heavy
@@ -128,6 +131,27 @@ async def list_messages(completion_id: str, request: Request) -> Response:
         messages = messages[ids.index(query.after) + 1 :]
     page = page_object(messages[: query.limit], has_more=len(messages) > query.limit)
     return json_response(page)
+
+
+def keeper(exchange: Exchange, service: Service, given: dict[str, str] | None) -> Keep:
+    """What keeps the answer of a chat, with the request's metadata."""
+    metadata = checked_metadata(given)
+
+    async def keep(answer: Json) -> None:
+        store = await exchange.gateway.ready_store()
+        await store.run(
+            store.completions.create,
+            service.account_id,
+            id=answer["id"],
+            created_at=answer["created"],
+            model=answer["model"],
+            priority=service.priority,
+            metadata=metadata,
+            request=exchange.body,
+            answer=answer,
+        )
+
+    return keep
 
 
 def _page_query(request: Request) -> PageQuery:
