@@ -89,11 +89,7 @@ BAD = [
     (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}],
             "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),
     (CHAT, {"tool_choice": "required"}, "tool_choice"),
-    (CHAT, {"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
-    (CHAT, {"functions": [{"name": "f"}]}, "functions"),
-    (CHAT, {"response_format": {"type": "json_object"}}, "response_format"),
-    (CHAT, {"guided_choice": ["a", "b"]}, "guided_choice"),
-    (TEXT, {"guided_regex": "a+"}, "guided_regex"),
+    (TEXT, {"guided_regex": "a("}, "guided_regex"),
     (CHAT, {"functions": [{"name": ""}]}, "functions[0].name"),
     (CHAT, {"response_format": {"type": "pirate"}}, "response_format.type"),
     (CHAT, {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}},
@@ -217,11 +213,6 @@ def test_unknown_parameters_are_named(live: Live) -> None:
     nested = {"model": "fake", "messages": [{**HELLO[0], "mood": 1}], "max_tokens": 1}
     response = live.http().post(CHAT, json=nested)
     assert response.headers["x-firefront-ignored-params"] == "messages[].mood"
-    unused = {"store": True, "metadata": {"a": "b"}, "reasoning_effort": "high"}
-    response = live.http().post(
-        CHAT, json={"model": "fake", "messages": HELLO, "max_tokens": 1, **unused}
-    )
-    assert response.headers["x-firefront-ignored-params"] == ", ".join(sorted(unused))
     many = {f"p{i}": i for i in range(500)}
     response = live.http().post(TEXT, json={"model": "fake", "prompt": "x", **many})
     assert len(response.headers["x-firefront-ignored-params"]) < 500
@@ -247,7 +238,7 @@ def test_what_does_not_change_the_answer_is_allowed(live: Live) -> None:
         ("GET", "/v1/nope", 404),
         ("POST", "/v1/chat/completions/", 404),
         ("GET", "//v1/models", 404),
-        ("GET", CHAT, 405),
+        ("DELETE", CHAT, 405),
         ("DELETE", "/v1/models", 405),
         ("GET", "/v1/models/nobody/at/home", 404),
         ("GET", "/docs/../../secrets", 404),

@@ -28,7 +28,7 @@ from tests.store.inside import (
 )
 
 CALLS = {"open", "write", "fsync", "rename", "unlink", "close"}
-MIN_POINTS, MAX_POINTS = 100, 600
+MIN_POINTS, MAX_POINTS = 80, 600
 
 
 class _Bomb:

@@ -11,7 +11,6 @@ from firefront.text.answer_format import AnswerFormat
 from firefront.text.constraint_grammar import constraint_rules
 from firefront.text.rules import Rules, grammar_source
 from firefront.text.thought import is_off
-from firefront.text.tools.arguments import arguments_constraint
 from firefront.text.tools.format import FREE_TEXT, FREE_TEXT_DEFINITION, Offered
 
 _NO_TOOLS, _AS_IT_DOES = ToolChoice(mode="none"), Thinking()
@@ -68,12 +67,6 @@ def offered_tools(tools: Sequence[Tool], choice: ToolChoice) -> list[Offered]:
         for index, tool in enumerate(tools)
         if not choice.names or tool.name in choice.names
     ]
-
-
-def tool_constraints(tools: Sequence[Tool], choice: ToolChoice) -> list[Constraint]:
-    """What each tool's schema alone asks for: where a whole grammar does not compile, these say
-    whose fault it is."""
-    return [arguments_constraint(offered) for offered in offered_tools(tools, choice)]
 
 
 def _with_calls(

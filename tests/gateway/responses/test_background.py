@@ -34,7 +34,8 @@ def ended(sdk: openai.OpenAI, response_id: str) -> Any:
 
 def test_it_goes_on_by_itself(slow: Live) -> None:
     sdk = slow.sdk(_strict_response_validation=True)
-    begun = sdk.responses.create(model="fake", input="x STOP", background=True)
+    text = "SLOWLY STOP"
+    begun = sdk.responses.create(model="fake", input=text, background=True)
     assert (begun.status, begun.output, begun.usage) == ("in_progress", [], None)
     assert sdk.responses.retrieve(begun.id).status == "in_progress"
     with pytest.raises(openai.BadRequestError, match="has not ended"):
@@ -43,7 +44,7 @@ def test_it_goes_on_by_itself(slow: Live) -> None:
         sdk.responses.retrieve(begun.id, stream=True)
     done = ended(sdk, begun.id)
     assert (done.status, done.background) == ("completed", True)
-    plain = sdk.responses.create(model="fake", input="x STOP")
+    plain = sdk.responses.create(model="fake", input=text)
     assert same(done.output) == same(plain.output)
     assert done.usage == plain.usage
     assert list(sdk.responses.retrieve(begun.id, stream=True))[-1].response == done

@@ -12,6 +12,7 @@ from firefront.fleet.router import Router
 from firefront.gateway.app import create_app
 from firefront.gateway.state import Gateway
 from firefront.store.store import Store
+from tests.store.inside import add_account
 
 URL = "/v1/responses"
 RESPONSE = {"id": "resp_1", "object": "response", "status": "in_progress", "output": []}
@@ -39,6 +40,8 @@ def stored(tmp_path: Path) -> Iterator[Stored]:
     def make(account_id: str, **fields: Any) -> Store:
         store = Store.open(home=tmp_path / account_id / str(len(stores)))
         stores.append(store)
+        if account_id != "local":
+            add_account(store, account_id)
         store.responses.create(
             account_id,
             id="resp_1",

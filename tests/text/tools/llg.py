@@ -73,9 +73,12 @@ def matcher(grammar: str, words: LLTokenizer = TOKENIZER) -> LLMatcher:
     return made
 
 
-def fault(grammar: str) -> str:
-    """Why it does not compile; "" if it does."""
-    return str(LLMatcher(TOKENIZER, grammar).get_error() or "")
+def allowed(grammar: str, ids: Sequence[int]) -> set[int]:
+    """The tokens that may follow `ids`."""
+    made = matcher(grammar)
+    assert all(made.consume_token(token) for token in ids)
+    mask = made.compute_bitmask()
+    return {i for i in range(8 * len(mask)) if mask[i // 8] >> (i % 8) & 1}
 
 
 def accepts(grammar: str, ids: Sequence[int], words: LLTokenizer = TOKENIZER) -> bool:

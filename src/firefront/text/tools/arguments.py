@@ -6,7 +6,6 @@ errors. How JSON is spelled, and what of JSON Schema can be honoured, is as for 
 
 from typing import Any
 
-from firefront.core.chat import Constraint
 from firefront.core.errors import RequestError
 from firefront.text.constraint_grammar import json_expression
 from firefront.text.schema_check import Checked, check, schema_error
@@ -60,9 +59,3 @@ def arguments_rule(offered: Offered) -> tuple[str, str]:
     """The name and the definition of the rule for a tool's arguments."""
     name = f"args_{offered.index}"
     return name, f"{name}: {json_expression(checked(arguments_schema(offered), offered))}"
-
-
-def arguments_constraint(offered: Offered) -> Constraint:
-    """The same as a constraint of its own, to find out which tool's schema does not compile."""
-    schema = checked(arguments_schema(offered), offered).schema
-    return Constraint(kind="json_schema", value=schema, param=param_of(offered))
