@@ -240,7 +240,7 @@ def test_mask_of_a_sequence_reaches_the_sampler() -> None:
     )[1]  # fmt: skip
     harness.step()
     harness.step()
-    assert seen == [([-1, 0], (1, 4))] * 2
+    assert len(seen) >= 2 and all(rows == ([-1, 0], (1, 4)) for rows in seen)
 
 
 def test_stats_are_exact() -> None:

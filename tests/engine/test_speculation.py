@@ -242,7 +242,7 @@ def test_drafts_that_lost_time_must_promise_more() -> None:
     texts = Texts([1, 2, 3, 4, 5, 6, 9, 1, 2, 3, 4, 5, 6], [])
     sequence = SimpleNamespace(
         may_draft=True, drafting_texts=lambda: texts, is_steered=False, first_token_s=0.0,
-        max_tokens=1000, num_output=1, sampling=LONG,
+        max_tokens=1000, num_output=1, sampling=LONG, guide=None,
     )  # fmt: skip
     speculator.observe(StepPlan(decodes=[sequence]), 1.0)
     chunk = Chunk(sequence, 0, 2, 1)

@@ -17,7 +17,8 @@ def structured_outputs(value: Any) -> Constraint:
     where = "structured_outputs"
     if not isinstance(value, dict):
         raise RequestError(f"{where}: must be an object", param=where)
-    given = {k: v for k, v in value.items() if k in ("json", "regex", "choice", "grammar") and v}
+    kinds = ("json", "regex", "choice", "grammar")
+    given = {k: v for k, v in value.items() if k in kinds and v is not None}
     if value.get("json_object"):
         given["json_object"] = True
     if value.get("structural_tag"):
