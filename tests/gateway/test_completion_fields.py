@@ -117,6 +117,18 @@ def _sdk_body(body: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in body.items() if k not in own}, "extra_body": extra}
 
 
+def test_what_asks_for_nothing_is_nothing(sdk: openai.OpenAI) -> None:
+    fields: dict[str, Any] = {"model": "fake", "prompt": "hello", "max_tokens": 4}
+    plain = sdk.completions.create(**fields)
+    same = sdk.completions.create(**fields, best_of=0, logit_bias={"no token": 0})
+    assert same.choices == plain.choices and same.usage == plain.usage
+    audio: Any = {"format": "wav", "voice": "alloy"}
+    chat = sdk.chat.completions.create(
+        model="fake", messages=HELLO, max_tokens=4, audio=audio, modalities=["text"]
+    )
+    assert chat.choices[0].message.content
+
+
 def test_a_last_turn_that_cannot_fit_is_refused(sdk: openai.OpenAI) -> None:
     turns: list[Any] = [*HELLO, {"role": "assistant", "content": "ok"}]
     turns.append({"role": "user", "content": "x" * 3000})

@@ -35,7 +35,7 @@ class CompletionRequest(GenerationRequest, kw_only=True):
         """Choices to generate for each prompt: `best_of`, at least n."""
         n = 1 if self.n is None else self.n
         best_of = self.best_of
-        if best_of is None or best_of == n:
+        if not best_of or best_of == n:
             return n
         if not n <= best_of <= MAX_N:
             raise RequestError(f"best_of: must be n to {MAX_N}, got {best_of}", param="best_of")

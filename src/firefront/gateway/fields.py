@@ -147,6 +147,7 @@ def sampling_of(
 
 
 def _logit_bias(given: dict[str, float] | None) -> dict[int, float] | None:
+    given = {key: value for key, value in (given or {}).items() if value != 0}
     if not given:
         return None
     if not all(_TOKEN_ID.fullmatch(key) for key in given):

@@ -30,7 +30,6 @@ def _not_one(value: Any) -> bool:
 _NOT_HERE = "is not supported"
 # Parameters that would change the answer: refused, never ignored.
 REFUSED: dict[str, Refusal] = {
-    "audio": (given, _NOT_HERE),
     "web_search_options": (given, f"{_NOT_HERE}; call a tool of your own"),
     "moderation": (given, _NOT_HERE),
     "chat_template": (given, "is the model's own; another cannot be sent"),

@@ -92,14 +92,14 @@ class Gateway:
             raise NotFoundError("this server stores nothing", code="no_store")
         return self.store
 
-    def served(self, model: str) -> "ServedModel":
-        """What is needed to run a request on `model`."""
-        replica = self.router.find(model)
+    def served(self, model: str | None) -> "ServedModel":
+        """What is needed to run a request on `model`; None: the first there is."""
+        replica = self.router.replicas[0] if model is None else self.router.find(model)
         renderer = self._renderers.get(replica.name)
         if replica.failure is not None:
-            raise OverloadedError(f"model {model} failed to start", retry_after_s=30.0)
+            raise OverloadedError(f"model {replica.name} failed to start", retry_after_s=30.0)
         if renderer is None or replica.hello is None:
-            raise OverloadedError(f"model {model} is loading", retry_after_s=2.0)
+            raise OverloadedError(f"model {replica.name} is loading", retry_after_s=2.0)
         return ServedModel(replica, renderer)
 
     def any_served(self) -> "ServedModel | None":

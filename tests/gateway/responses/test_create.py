@@ -45,6 +45,12 @@ def test_text_is_that_of_chat(strict: openai.OpenAI) -> None:
     assert answer.usage.input_tokens == chat.usage.prompt_tokens
 
 
+def test_model_and_input_may_be_left_out(strict: openai.OpenAI) -> None:
+    answer = strict.responses.create(max_output_tokens=3)
+    assert (answer.model, answer.usage.input_tokens) == ("fake", 1)
+    assert strict.responses.input_tokens.count().input_tokens == 1
+
+
 def test_incomplete(strict: openai.OpenAI) -> None:
     answer = strict.responses.create(model="fake", input="hello", max_output_tokens=3)
     assert answer.status == "incomplete"

@@ -17,8 +17,6 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"model": None}, "model"),
     ({"model": 5}, "model"),
     ({"model": "none"}, "model"),
-    ({"input": None}, "input"),
-    ({"input": []}, "input"),
     ({"input": 5}, "input"),
     ({"input": [5]}, "input[0]"),
     ({"input": [{"type": "computer_call", "id": "x"}]}, "input[0].type"),

@@ -170,7 +170,6 @@ def test_input_items_in_pages(live: Live, strict: openai.OpenAI) -> None:
 @pytest.mark.parametrize(
     ("query", "param"),
     [
-        ("input_items?limit=0", "limit"),
         ("input_items?limit=101", "limit"),
         ("input_items?limit=x", "limit"),
         ("input_items?limit=%C2%B2", "limit"),

@@ -15,7 +15,7 @@ from firefront.core.sampling import MAX_LOGPROBS
 from firefront.gateway.chat_body import template_kwargs, thinking_of_effort
 from firefront.gateway.constraints import constraint_of, response_format
 from firefront.gateway.fields import GenerationRequest, doc, sampling_of
-from firefront.gateway.json_out import dumps
+from firefront.gateway.metadata import checked_metadata
 from firefront.gateway.responses.items import chat_messages
 from firefront.gateway.schemas import Refusal, given
 from firefront.gateway.task import ChatTask, FieldNames
@@ -33,9 +33,6 @@ _INCLUDABLE = (
     "computer_call_output.output.image_url",
     "code_interpreter_call.outputs",
 )
-_MAX_METADATA = 16
-_MAX_KEY_CHARS = 64
-_MAX_VALUE_CHARS = 512
 _FORMATS = ("text", "json_object", "json_schema")
 Summary = Literal["auto", "concise", "detailed"]
 
@@ -73,6 +70,7 @@ class ResponsesRequest(GenerationRequest, kw_only=True):
         "prompt": (given, "is not supported; send instructions and input"),
     }
 
+    model: Annotated[str | None, doc("a name that /v1/models lists; absent: the first")] = None
     input: Annotated[
         str | list[dict[str, Any]] | None,
         doc("text, or items: message, function_call, function_call_output, reasoning"),
@@ -129,8 +127,6 @@ def check(request: ResponsesRequest) -> None:
             raise RequestError(f"{name}: {why}", param=name, code="unsupported_parameter")
     if request.background and not request.is_stored:
         raise RequestError("background: needs store to be true", param="background")
-    if not request.input and request.previous_response_id is None and request.input != "":
-        raise RequestError("input: is required", param="input")
     _within("max_output_tokens", request.max_output_tokens, 1, 2**31 - 1)
     _within("max_tool_calls", request.max_tool_calls, 1, 2**31 - 1)
     _within("top_logprobs", request.top_logprobs, 0, MAX_LOGPROBS)
@@ -138,9 +134,7 @@ def check(request: ResponsesRequest) -> None:
         if name not in _INCLUDABLE:
             where = f"include[{i}]"
             raise RequestError(f"{where}: must be one of {', '.join(_INCLUDABLE)}", param=where)
-    _check_metadata(request.metadata or {})
-    _check_repeatable("tools", request.tools)
-    _check_repeatable("text.format", request.text.format if request.text is not None else None)
+    checked_metadata(request.metadata)
 
 
 def response_task(
@@ -234,23 +228,3 @@ def _truncates(request: ResponsesRequest) -> bool:
 def _within(name: str, value: int | None, low: int, high: int) -> None:
     if value is not None and not low <= value <= high:
         raise RequestError(f"{name}: must be between {low} and {high}, got {value}", param=name)
-
-
-def _check_repeatable(name: str, value: Any) -> None:
-    """Refuse what the response, which repeats it, could not say."""
-    try:
-        dumps(value)
-    except OverflowError:
-        raise RequestError(f"{name}: has a number of more than 64 bits", param=name) from None
-
-
-def _check_metadata(metadata: dict[str, str]) -> None:
-    if len(metadata) > _MAX_METADATA:
-        raise RequestError(f"metadata: at most {_MAX_METADATA} keys", param="metadata")
-    for key, value in metadata.items():
-        if len(key) > _MAX_KEY_CHARS or len(value) > _MAX_VALUE_CHARS:
-            raise RequestError(
-                f"metadata: keys have at most {_MAX_KEY_CHARS} characters, values "
-                f"{_MAX_VALUE_CHARS}",
-                param="metadata",
-            )

@@ -12,8 +12,9 @@ from starlette.responses import Response
 
 from firefront.core.errors import NotFoundError, ReplicaError, RequestError
 from firefront.gateway.endpoint import Exchange
-from firefront.gateway.json_out import dumps
+from firefront.gateway.json_out import json_response
 from firefront.gateway.openapi import takes
+from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.responses import stored
 from firefront.gateway.responses.answer import response_error
 from firefront.gateway.responses.background import BackgroundRuns
@@ -71,9 +72,6 @@ class _Lookup:
         """End it if it runs."""
         await self.runs.cancel(self.account_id, self.id)
 
-    def json(self, value: Any) -> Response:
-        return Response(dumps(value), media_type="application/json")
-
 
 @router.get(
     _PATH,
@@ -92,7 +90,7 @@ async def get_response(response_id: str, request: Request) -> Response:
     if not _is_true(request, "stream"):
         if starting_after is not None:
             raise RequestError("starting_after: needs stream", param="starting_after")
-        return lookup.json((await lookup.read()).response)
+        return json_response((await lookup.read()).response)
     log = lookup.runs.log(lookup.account_id, response_id)
     if log is not None:
         first = 0 if starting_after is None else starting_after + 1
@@ -118,7 +116,7 @@ async def delete_response(response_id: str, request: Request) -> Response:
         await store.run(store.responses.delete, lookup.account_id, response_id)
     except NotFoundError:  # somebody else was faster
         stored.no_response(response_id)
-    return lookup.json({"id": response_id, "object": "response", "deleted": True})
+    return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
 @router.post(f"{_PATH}/cancel", summary="Cancel a response", openapi_extra=takes())
@@ -132,44 +130,30 @@ async def cancel_response(response_id: str, request: Request) -> Response:
             param="response_id",
         )
     await lookup.cancel()
-    return lookup.json((await lookup.read()).response)
+    return json_response((await lookup.read()).response)
 
 
 @router.get(
     f"{_PATH}/input_items",
     summary="List the input of a response",
-    openapi_extra=takes(
-        after={"type": "string"},
-        limit={"type": "integer", "minimum": 1, "maximum": MAX_PAGE},
-        order={"type": "string", "enum": ["asc", "desc"]},
-        include=_INCLUDE,
-    ),
+    openapi_extra=described(MAX_PAGE, "desc", include="accepted"),
 )
 async def list_input_items(response_id: str, request: Request) -> Response:
     """The items of its own input, the last first unless `order` is asc."""
-    limit = _number(request, "limit", 1, MAX_PAGE) or 20
-    order = request.query_params.get("order") or "desc"
-    if order not in ("asc", "desc"):
-        raise RequestError("order: must be asc or desc", param="order")
+    query = page_query(
+        request, default_limit=20, max_limit=MAX_PAGE, default_order="desc"
+    )
     lookup = _Lookup(request, response_id)
     items = list((await lookup.read()).input_items)
-    if order == "desc":
+    if query.order == "desc":
         items.reverse()
-    if (after := request.query_params.get("after")) is not None:
-        place = next((i for i, item in enumerate(items) if item["id"] == after), None)
+    if query.after is not None:
+        place = next((i for i, item in enumerate(items) if item["id"] == query.after), None)
         if place is None:
-            raise RequestError(f"after: there is no item {after[:128]!r}", param="after")
+            raise RequestError(f"after: there is no item {query.after[:128]!r}", param="after")
         items = items[place + 1 :]
-    page = items[:limit]
-    return lookup.json(
-        {
-            "object": "list",
-            "data": page,
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(items) > limit,
-        }
-    )
+    page = items[: query.limit]
+    return json_response(page_object(page, has_more=len(items) > query.limit))
 
 
 def _is_true(request: Request, name: str) -> bool:

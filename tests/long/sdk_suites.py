@@ -1,0 +1,156 @@
+"""The generated tests in the official SDKs' source archives, against a server with fake engines.
+
+    python -m tests.long.sdk_suites [--place build/sdk-suites] [--junit FOLDER]
+
+Fetches the archives of the versions that are installed, starts one server whose models have the
+names that the tests ask for, and runs the tests of the endpoints that are served. What they expect
+to be stored is put into the server's store before each test (`sdk_seed`). Says which failed, why
+that is expected (`EXPECTED`), and ends with 1 if something else did or fewer than 95 % passed.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from importlib import metadata
+from pathlib import Path
+
+from tests.gateway.live import Live
+
+MIN_SHARE = 0.95
+NEEDS = ("pytest-asyncio>=1.4", "inline-snapshot>=0.28", "http-snapshot[httpx]==0.1.9", "aiohttp")
+MODELS = ("gpt-6-astra", "gpt-3.5-turbo-instruct", "claude-opus-5-5", "model_id", "model")
+SUITES = {
+    "openai": (
+        "test_completions.py",
+        "chat/test_completions.py",
+        "chat/completions/test_messages.py",
+        "test_models.py",
+        "test_files.py",
+        "test_responses.py",
+        "responses/test_input_items.py",
+        "responses/test_input_tokens.py",
+    ),
+    "anthropic": ("test_messages.py", "test_models.py"),
+}
+# Endpoints in these files that are not served: nothing to compact with, no tuned models to delete.
+NOT_SERVED = {"test_responses.py": "compact", "test_models.py": "delete"}
+# Why a test may fail, by a part of its name.
+EXPECTED = {
+    "chat.test_completions": {
+        "create_with_all_params": "asks for a moderation and a search of the web",
+    },
+    "test_responses": {
+        "create_with_all_params": "goes on from a conversation and a prompt kept elsewhere",
+    },
+    "test_input_tokens": {
+        "count_with_all_params": "goes on from a conversation kept elsewhere",
+    },
+    "chat.completions.test_messages": {
+        "list_with_all_params": "begins after a message that no completion has",
+    },
+    "test_messages": {
+        "with_all_params": "a property's schema is the text \"bar\"; asks for a container",
+    },
+}
+
+
+def fetch(name: str, place: Path) -> Path:
+    """The unpacked source archive of the installed version."""
+    version = metadata.version(name)
+    folder = place / f"{name}-{version}"
+    if not folder.exists():
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary"]
+        command = [*pip, ":all:", "--dest", str(place), f"{name}=={version}"]
+        subprocess.run(command, check=True)
+        with tarfile.open(place / f"{name}-{version}.tar.gz") as archive:
+            archive.extractall(place, filter="data")
+    return folder
+
+
+def install(place: Path) -> Path:
+    """What the suites need beside the test environment, in a folder of its own."""
+    folder = place / "packages"
+    if not folder.exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder)]
+        subprocess.run([*pip, *NEEDS], check=True)
+        for path in [*folder.glob("pytest"), *folder.glob("_pytest"), *folder.glob("pytest-*")]:
+            subprocess.run(["rm", "-rf", str(path)], check=True)  # the environment's own counts
+    return folder
+
+
+def run(name: str, live: Live, place: Path, junit: Path) -> ElementTree.Element:
+    """Run one SDK's tests; what came of them."""
+    source, report = fetch(name, place), junit / f"{name}.xml"
+    files = [f"tests/api_resources/{file}" for file in SUITES[name]]
+    here = Path(__file__).resolve().parent
+    src = here.parents[1] / "src"
+    environment = {
+        **os.environ,
+        "TEST_API_BASE_URL": f"{live.url}/v1" if name == "openai" else live.url,
+        "FIREFRONT_HOME": str(live.home),
+        "PYTHONPATH": os.pathsep.join(map(str, (source, install(place), here, src))),
+    }
+    options = ["-q", "-p", "sdk_seed", "-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", *options, *files]
+    log = junit / f"{name}.log"
+    with log.open("w") as out:
+        subprocess.run(command, cwd=source, env=environment, stdout=out, stderr=out, check=False)
+    if not report.exists():
+        sys.exit(f"{name}: no test ran:\n{log.read_text()[-3000:]}")
+    return ElementTree.parse(report).getroot()
+
+
+def judge(name: str, root: ElementTree.Element) -> tuple[int, int, int]:
+    """Print what failed; how many ran, passed, and failed for no known reason."""
+    num_run = num_passed = num_unknown = 0
+    failed: Counter[tuple[str, str, str]] = Counter()
+    for case in root.iter("testcase"):
+        module = (case.get("classname") or "").removeprefix("tests.api_resources.").rsplit(".", 1)[0]
+        test = re.sub(r"\[.*", "", case.get("name") or "").removeprefix("test_")
+        left_out = NOT_SERVED.get(module.replace(".", "/") + ".py")
+        if (left_out and left_out in test) or case.find("skipped") is not None:
+            continue
+        num_run += 1
+        fault = case.find("failure") if case.find("failure") is not None else case.find("error")
+        if fault is None:
+            num_passed += 1
+            continue
+        known = next((why for part, why in EXPECTED.get(module, {}).items() if part in test), "")
+        num_unknown += not known
+        failed[module, test, known or (fault.get("message") or "")[:200]] += 1
+    for (module, test, why), count in sorted(failed.items()):
+        print(f"  failed {count} times: {module} {test}: {why}")
+    print(f"{name}: {num_passed} of {num_run} passed")
+    return num_run, num_passed, num_unknown
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--place", type=Path, default=Path("build/sdk-suites"))
+    parser.add_argument("--junit", type=Path)
+    options = parser.parse_args()
+    place = options.place.resolve()
+    place.mkdir(parents=True, exist_ok=True)
+    junit = (options.junit or place).resolve()
+    counts = []
+    with tempfile.TemporaryDirectory(prefix="firefront-suites-") as folder:
+        live = Live(Path(folder), *MODELS).start()
+        try:
+            for name in SUITES:
+                counts.append(judge(name, run(name, live, place, junit)))
+        finally:
+            live.stop()
+    num_run, num_passed, num_unknown = (sum(column) for column in zip(*counts, strict=True))
+    share = num_passed / num_run
+    print(f"all: {num_passed} of {num_run} = {share:.1%}; {num_unknown} not explained")
+    return int(share < MIN_SHARE or num_unknown > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
