@@ -11,7 +11,7 @@ from firefront.gateway.chat_body import ChatRequest, chat_task
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.logprob_shapes import chat_entry
-from firefront.gateway.openapi import accepts
+from firefront.gateway.openapi import STREAMED, accepts
 from firefront.gateway.perf import perf_metrics
 from firefront.gateway.shapes import Call, Choice, Json
 from firefront.gateway.state import ServedModel
@@ -147,6 +147,7 @@ class ChatShape:
     "/v1/chat/completions",
     summary="Continue a conversation",
     openapi_extra=accepts(ChatRequest),
+    **STREAMED,
 )
 async def chat_completions(request: Request) -> Response:
     """OpenAI's chat completions. With `stream` the answer is server-sent events."""

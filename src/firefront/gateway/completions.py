@@ -12,7 +12,7 @@ from firefront.gateway.completion_body import CompletionRequest
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import Generation, Growth
 from firefront.gateway.logprob_shapes import LegacyLogprobs
-from firefront.gateway.openapi import accepts
+from firefront.gateway.openapi import STREAMED, accepts
 from firefront.gateway.perf import perf_metrics
 from firefront.gateway.shapes import Choice, Json
 from firefront.gateway.state import ServedModel
@@ -140,6 +140,7 @@ def _mean_logprob(choice: Choice) -> float:
     "/v1/completions",
     summary="Continue a text",
     openapi_extra=accepts(CompletionRequest),
+    **STREAMED,
 )
 async def completions(request: Request) -> Response:
     """OpenAI's completions. `echo` with `logprobs` scores the prompt."""

@@ -19,7 +19,7 @@ from firefront.core.errors import RequestError
 from firefront.gateway.auth import account_of
 from firefront.gateway.generate import disconnected
 from firefront.gateway.json_out import json_response
-from firefront.gateway.openapi import refusals, takes
+from firefront.gateway.openapi import answers
 from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.state import Gateway
 
@@ -57,7 +57,6 @@ _FORM = {
     summary="Upload a file",
     openapi_extra={
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}},
-        "responses": refusals(),
     },
 )
 async def create_file(request: Request) -> Response:
@@ -115,7 +114,6 @@ async def list_files(request: Request) -> Response:
 @router.get(
     "/v1/files/{file_id}",
     summary="Look at one file",
-    openapi_extra=takes(),
 )
 async def get_file(file_id: str, request: Request) -> Response:
     """What is known about it."""
@@ -128,7 +126,6 @@ async def get_file(file_id: str, request: Request) -> Response:
 @router.delete(
     "/v1/files/{file_id}",
     summary="Delete a file",
-    openapi_extra=takes(),
 )
 async def delete_file(file_id: str, request: Request) -> Response:
     """It is gone when this answers."""
@@ -141,8 +138,7 @@ async def delete_file(file_id: str, request: Request) -> Response:
 @router.get(
     "/v1/files/{file_id}/content",
     summary="Download a file",
-    response_class=Response,
-    openapi_extra=takes(),
+    **answers(application_octet_stream="The bytes that were uploaded"),
 )
 async def get_content(file_id: str, request: Request) -> Response:
     """The bytes that were uploaded, as an attachment."""

@@ -10,6 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from firefront.gateway.openapi import answers
 from firefront.gateway.state import Gateway, version
 
 router = APIRouter(tags=["operations"])
@@ -66,7 +67,9 @@ async def server_version() -> dict[str, str]:
     return {"version": version()}
 
 
-@router.get("/metrics", summary="Prometheus metrics")
+@router.get(
+    "/metrics", summary="Prometheus metrics", **answers(text_plain="Prometheus' text format")
+)
 async def metrics(request: Request) -> Response:
     """firefront_* and, with the same values, the vllm:* names."""
     gateway: Gateway = request.app.state.gateway

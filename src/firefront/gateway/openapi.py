@@ -1,7 +1,7 @@
 """The OpenAPI document: bodies are described from the msgspec types that really parse them.
 
 FastAPI never sees the bodies (they are parsed more strictly than it would), so it is told of them;
-a type is in the document when a route says that it `accepts` it.
+a type is in the document when a route says that it `accepts` it. Every route may refuse.
 """
 
 from typing import Any
@@ -9,13 +9,16 @@ from typing import Any
 import msgspec
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from starlette.responses import Response
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
     "type": "object",
+    "required": ["error"],
     "properties": {
         "error": {
             "type": "object",
+            "required": ["message", "type"],
             "properties": {
                 "message": {"type": "string"},
                 "type": {"type": "string"},
@@ -25,7 +28,15 @@ _ERROR = {
         }
     },
 }
-
+_REFUSED = {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}}
+_REFUSALS = {
+    "4XX": {
+        "description": "The request is at fault; `error.param` says where.",
+        "content": _REFUSED,
+    },
+    "503": {"description": "No room or not ready; see Retry-After."},
+    "507": {"description": "No room on the disk.", "content": _REFUSED},
+}
 
 _bodies: dict[str, type[msgspec.Struct]] = {}  # filled where the routes are declared
 
@@ -33,35 +44,39 @@ _bodies: dict[str, type[msgspec.Struct]] = {}  # filled where the routes are dec
 def accepts(kind: type[msgspec.Struct]) -> dict[str, Any]:
     """`openapi_extra` of a route that takes `kind` as its JSON body."""
     assert _bodies.setdefault(kind.__name__, kind) is kind
+    schema = {"$ref": _REF.format(name=kind.__name__)}
     return {
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": _REF.format(name=kind.__name__)}}},
-        },
-        "responses": refusals(),
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
     }
 
 
 def takes(**parameters: dict[str, Any]) -> dict[str, Any]:
     """`openapi_extra` of a route without a body: its query parameters and their schemas."""
-    described = [
-        {"name": name, "in": "query", "required": False, "schema": schema}
-        for name, schema in parameters.items()
-    ]
-    parts: dict[str, Any] = {"parameters": described} if described else {}
-    return {**parts, "responses": refusals()}
-
-
-def refusals() -> dict[str, Any]:
-    """The answers of a route that are errors."""
     return {
-        "4XX": {
-            "description": "The request is at fault; `error.param` says where.",
-            "content": {"application/json": {"schema": {"$ref": _REF.format(name="Error")}}},
-        },
-        "503": {"description": "No room or not ready; see Retry-After."},
-        "507": {"description": "No room on the disk."},
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "schema": schema}
+            for name, schema in parameters.items()
+        ]
     }
+
+
+def answers(**media_types: str) -> dict[str, Any]:
+    """What a route's decorator says where its answer is not only JSON: media types, whose `/` is
+    written `_`, and what each holds."""
+    content = {
+        name.replace("_", "/", 1).replace("_", "-"): {
+            "schema": {"type": "object" if name == "application_json" else "string"}
+        }
+        for name in media_types
+    }
+    said = "; ".join(media_types.values())
+    answer = {"description": said, "content": content}
+    return {"response_class": Response, "responses": {200: answer}}
+
+
+STREAMED = answers(
+    application_json="The answer", text_event_stream="with `stream` its events as they come"
+)
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -72,5 +87,13 @@ def document(app: FastAPI) -> dict[str, Any]:
         schemas = schema.setdefault("components", {}).setdefault("schemas", {})
         schemas.update(components)
         schemas["Error"] = _ERROR
+        for name in ("HTTPValidationError", "ValidationError"):  # ours are worded as all others
+            schemas.pop(name, None)
+        for path, operations in schema["paths"].items():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)
+                operation["responses"] |= _REFUSALS
+                if path.startswith("/v1/messages"):
+                    operation["responses"]["529"] = operation["responses"].pop("503")
         app.openapi_schema = schema
     return app.openapi_schema

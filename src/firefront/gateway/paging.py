@@ -10,7 +10,6 @@ from typing import Any, Literal
 from starlette.requests import Request
 
 from firefront.core.errors import RequestError
-from firefront.gateway.openapi import refusals
 
 Order = Literal["asc", "desc"]
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -69,6 +68,5 @@ def described(max_limit: int, default_order: Order, **filters: str) -> dict[str,
         "parameters": [
             {"name": name, "in": "query", "required": False, "schema": schema}
             for name, schema in parameters.items()
-        ],
-        "responses": refusals(),
+        ]
     }

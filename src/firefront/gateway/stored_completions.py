@@ -15,7 +15,7 @@ from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import MAX_PAIRS, MetadataUpdate, checked_metadata
-from firefront.gateway.openapi import accepts, takes
+from firefront.gateway.openapi import accepts
 from firefront.gateway.paging import PageQuery, described, page_object, page_query
 from firefront.gateway.shapes import Json, Keep
 from firefront.gateway.state import Gateway
@@ -69,7 +69,6 @@ async def list_completions(request: Request) -> Response:
 @router.get(
     "/v1/chat/completions/{completion_id}",
     summary="Look at one stored completion",
-    openapi_extra=takes(),
 )
 async def get_completion(completion_id: str, request: Request) -> Response:
     """The answer as it was given, with its metadata."""
@@ -96,7 +95,6 @@ async def update_completion(completion_id: str, request: Request) -> Response:
 @router.delete(
     "/v1/chat/completions/{completion_id}",
     summary="Delete a stored completion",
-    openapi_extra=takes(),
 )
 async def delete_completion(completion_id: str, request: Request) -> Response:
     """Request and answer are gone when this answers."""

@@ -1,9 +1,7 @@
 """POST /v1/messages, whole and streamed, and POST /v1/messages/count_tokens."""
 
 import uuid
-from typing import Any
 
-import msgspec
 from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
@@ -16,25 +14,22 @@ from firefront.gateway.anthropic.body import (
     conversation_task,
     messages_task,
 )
-from firefront.gateway.anthropic.errors import OVERLOADED, error_frames
+from firefront.gateway.anthropic.errors import error_frames
 from firefront.gateway.anthropic.events import PING, stream
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import unless_gone
 from firefront.gateway.json_out import dumps
-from firefront.gateway.openapi import accepts
+from firefront.gateway.openapi import STREAMED, accepts
 from firefront.gateway.task import Service
 
 router = APIRouter(tags=["anthropic"])
 
 
-def _accepts(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    extra = accepts(kind)
-    extra["responses"][str(OVERLOADED)] = extra["responses"].pop("503")
-    return extra
-
-
 @router.post(
-    "/v1/messages", summary="Continue a conversation", openapi_extra=_accepts(MessagesRequest)
+    "/v1/messages",
+    summary="Continue a conversation",
+    openapi_extra=accepts(MessagesRequest),
+    **STREAMED,
 )
 async def messages(request: Request) -> Response:
     """Anthropic's messages. With `stream` the answer is server-sent events."""
@@ -77,7 +72,7 @@ async def messages(request: Request) -> Response:
 @router.post(
     "/v1/messages/count_tokens",
     summary="Count the tokens of a conversation",
-    openapi_extra=_accepts(CountTokensRequest),
+    openapi_extra=accepts(CountTokensRequest),
 )
 async def count_tokens(request: Request) -> Response:
     """How many tokens its prompt has. Nothing is generated."""

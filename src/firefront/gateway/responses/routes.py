@@ -16,7 +16,7 @@ from firefront.core.errors import RequestError
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import Generation
 from firefront.gateway.json_out import dumps
-from firefront.gateway.openapi import accepts, takes
+from firefront.gateway.openapi import STREAMED, accepts
 from firefront.gateway.responses import stored
 from firefront.gateway.responses.answer import Envelope, new_stem
 from firefront.gateway.responses.background import BackgroundRuns
@@ -46,6 +46,7 @@ class _Wanted:
     "/v1/responses",
     summary="Answer, with items in and out",
     openapi_extra=accepts(ResponsesRequest),
+    **STREAMED,
 )
 async def create_response(request: Request) -> Response:
     """OpenAI's responses. With `stream` the answer is server-sent events."""
@@ -81,7 +82,7 @@ async def count_input_tokens(request: Request) -> dict[str, Any]:
     return {"object": "response.input_tokens", "input_tokens": len(token_ids)}
 
 
-@router.post("/v1/responses/compact", summary="Not supported", openapi_extra=takes())
+@router.post("/v1/responses/compact", summary="Not supported")
 async def compact(request: Request) -> Response:
     """Compaction needs another model's summary; truncation "auto" drops the oldest turns."""
     raise RequestError(

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from firefront.core.errors import NotFoundError, ReplicaError, RequestError
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.json_out import json_response
-from firefront.gateway.openapi import takes
+from firefront.gateway.openapi import STREAMED, takes
 from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.responses import stored
 from firefront.gateway.responses.answer import response_error
@@ -82,6 +82,7 @@ class _Lookup:
         include=_INCLUDE,
         include_obfuscation=_FLAG,
     ),
+    **STREAMED,
 )
 async def get_response(response_id: str, request: Request) -> Response:
     """A stored response; with `stream` its events, after the one numbered `starting_after`."""
@@ -104,7 +105,7 @@ async def get_response(response_id: str, request: Request) -> Response:
     return lookup.exchange.events(_pieces(replay(record.response, starting_after)))
 
 
-@router.delete(_PATH, summary="Delete a response", openapi_extra=takes())
+@router.delete(_PATH, summary="Delete a response")
 async def delete_response(response_id: str, request: Request) -> Response:
     """It is cancelled if it runs. What went on from it cannot be gone on from any more."""
     lookup = _Lookup(request, response_id)
@@ -119,7 +120,7 @@ async def delete_response(response_id: str, request: Request) -> Response:
     return json_response({"id": response_id, "object": "response", "deleted": True})
 
 
-@router.post(f"{_PATH}/cancel", summary="Cancel a response", openapi_extra=takes())
+@router.post(f"{_PATH}/cancel", summary="Cancel a response")
 async def cancel_response(response_id: str, request: Request) -> Response:
     """End a response in the background. One that has ended is given back as it is."""
     lookup = _Lookup(request, response_id)
