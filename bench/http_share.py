@@ -1,12 +1,14 @@
-"""What serving over HTTP costs: streamed decode against the engine alone, and Python's share.
+"""What serving over HTTP costs: streamed decode against the engine alone, in turns.
 
     python bench/http_share.py --model starter --streams 1,16
 
-Starts `firefront serve`, streams completions of random prompts (128 tokens in) and reads the
-server's own counters. All figures are of decode: those of 257 tokens less those of 1. `speed` is
-tokens a second; `python` is the share of the replica's time that was not in the C++ executor, with
-everything that waits for a core counted; `gateway_ms` is the gateway's CPU time for each event.
-Client, gateway and replica share the machine, as they would at a user's. Drafts are off.
+Starts `firefront serve` and, beside it, a process with `firefront.LLM`; each round streams
+completions of random prompts (128 tokens in) and then generates as many without a server. All
+figures are of decode: those of 257 tokens less those of 1. `speed` and `offline` are tokens a
+second, `kept` is the median of the rounds' ratios; `python` is the share of the replica's time that
+was not in the C++ executor, with everything that waits for a core counted; `gateway` and `client`
+are CPU seconds of a second, `gateway_ms` the gateway's for each event. Client, gateway and replica
+share the machine, as they would at a user's. Drafts are off.
 """
 
 import argparse
@@ -34,6 +36,7 @@ class Figures:
     wall_s: float = 0.0
     executor_s: float = 0.0
     gateway_s: float = 0.0
+    client_s: float = 0.0
     num_events: int = 0
 
     def minus(self, other: "Figures") -> "Figures":
@@ -41,6 +44,7 @@ class Figures:
             self.wall_s - other.wall_s,
             self.executor_s - other.executor_s,
             self.gateway_s - other.gateway_s,
+            self.client_s - other.client_s,
             self.num_events - other.num_events,
         )
 
@@ -89,6 +93,46 @@ class Server:
             return str(answer.read().decode())
 
 
+class Offline:
+    """A process that generates without a server; both wait while the other works."""
+
+    def __init__(self, model: str, threads: int) -> None:
+        command = [sys.executable, __file__, "--offline", "--model", model]
+        command += ["--threads", str(threads)]
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def seconds(self, num_streams: int, num_tokens: int) -> float:
+        """To generate so many tokens of so many random prompts."""
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.write(f"{num_streams} {num_tokens}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def stop(self) -> None:
+        self._process.communicate()
+
+
+def generate_offline(model: str, threads: int) -> None:
+    """The process of `Offline`: a line in, seconds out."""
+    from firefront import LLM, SamplingParams
+
+    llm = LLM(model, threads=threads, speculation="off")
+    rng = random.Random(0)
+    for line in sys.stdin:
+        num_streams, num_tokens = map(int, line.split())
+        prompts = [{"prompt_token_ids": new_prompt(rng)} for _ in range(num_streams)]
+        params = SamplingParams(temperature=0, max_tokens=num_tokens, ignore_eos=True)
+        started_s = time.perf_counter()
+        llm.generate(prompts, params)
+        print(time.perf_counter() - started_s, flush=True)
+
+
+def new_prompt(rng: random.Random) -> list[int]:
+    return [rng.randrange(1000, 30000) for _ in range(PROMPT_LEN)]
+
+
 async def stream(server: Server, prompt: list[int], num_tokens: int) -> int:
     """Stream one completion to its end; how many events came."""
     body = json.dumps(
@@ -110,37 +154,40 @@ async def stream(server: Server, prompt: list[int], num_tokens: int) -> int:
 
 async def run(server: Server, prompts: list[list[int]], num_tokens: int) -> Figures:
     executor_s, gateway_s = server.executor_s(), server.gateway_s()
-    started_s = time.perf_counter()
+    started_s, client_s = time.perf_counter(), time.process_time()
     events = await asyncio.gather(*(stream(server, prompt, num_tokens) for prompt in prompts))
     wall_s = time.perf_counter() - started_s
+    client_s = time.process_time() - client_s
     gateway_s = server.gateway_s() - gateway_s
-    return Figures(wall_s, server.executor_s() - executor_s, gateway_s, sum(events))
+    return Figures(wall_s, server.executor_s() - executor_s, gateway_s, client_s, sum(events))
 
 
-def measure(server: Server, num_streams: int, num_runs: int) -> dict[str, Any]:
+def measure(server: Server, offline: Offline, num_streams: int, num_runs: int) -> dict[str, Any]:
     rng = random.Random(num_streams)
-    speeds, shares, costs = [], [], []
+    num_tokens = num_streams * (LONG - SHORT)
+    rounds: list[dict[str, float]] = []
     for _ in range(num_runs + 1):  # the first warms up
         short, long = (
-            asyncio.run(
-                run(
-                    server,
-                    [[rng.randrange(1000, 30000) for _ in range(PROMPT_LEN)] for _ in range(count)],
-                    num_tokens,
-                )
-            )
-            for count, num_tokens in ((num_streams, SHORT), (num_streams, LONG))
+            asyncio.run(run(server, [new_prompt(rng) for _ in range(num_streams)], count))
+            for count in (SHORT, LONG)
         )
         decode = long.minus(short)
-        speeds.append(num_streams * (LONG - SHORT) / decode.wall_s)
-        shares.append(1 - decode.executor_s / decode.wall_s)
-        costs.append(1e3 * decode.gateway_s / decode.num_events)
-    return {
-        "speed": round(statistics.median(speeds[1:]), 1),
-        "python": round(statistics.median(shares[1:]), 4),
-        "gateway_ms": round(statistics.median(costs[1:]), 3),
-        "runs": [round(share, 4) for share in shares[1:]],
-    }
+        offline_s = -offline.seconds(num_streams, SHORT) + offline.seconds(num_streams, LONG)
+        rounds.append(
+            {
+                "speed": num_tokens / decode.wall_s,
+                "offline": num_tokens / offline_s,
+                "kept": offline_s / decode.wall_s,
+                "python": 1 - decode.executor_s / decode.wall_s,
+                "gateway": decode.gateway_s / decode.wall_s,
+                "client": decode.client_s / decode.wall_s,
+                "gateway_ms": 1e3 * decode.gateway_s / decode.num_events,
+            }
+        )
+    del rounds[0]
+    medians = {name: statistics.median(r[name] for r in rounds) for name in rounds[0]}
+    kept = [round(r["kept"], 3) for r in rounds]
+    return {**{name: round(value, 3) for name, value in medians.items()}, "runs": kept}
 
 
 def main() -> None:
@@ -149,13 +196,20 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--streams", default="1,16")
     parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--offline", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.offline:
+        generate_offline(options.model, options.threads)
+        return
     server = Server(options.model, options.threads)
+    offline = Offline(options.model, options.threads)
     try:
         for num_streams in map(int, options.streams.split(",")):
-            print(num_streams, json.dumps(measure(server, num_streams, options.runs)), flush=True)
+            figures = measure(server, offline, num_streams, options.runs)
+            print(num_streams, json.dumps(figures), flush=True)
     finally:
         server.stop()
+        offline.stop()
 
 
 if __name__ == "__main__":
