@@ -4,7 +4,7 @@
 
 The gateway has core 0 to itself, client and fake replica share core 1. `latency`: chats of one
 token arrive as a Poisson process at `--rate` a second; milliseconds from sending a request to its
-last byte, whole and streamed, client and fake replica included. `streams`: 16 chats of 4,000 tokens
+last byte, whole and streamed, client and fake replica included. `streams`: 16 chats of 1,800 tokens
 each are streamed at once as fast as the fake makes them; tokens a second, the gateway's CPU seconds
 of a second and the microseconds of its CPU for each token and event.
 """
@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from tests.gateway.live import Live
 
 GATEWAY_CORE, OTHER_CORE = 0, 1
-NUM_STREAMS, NUM_TOKENS = 16, 4000
+NUM_STREAMS, NUM_TOKENS = 16, 1800
 
 
 def chat(host: str, *, stream: bool, max_tokens: int) -> bytes:

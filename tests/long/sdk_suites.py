@@ -1,8 +1,8 @@
 """The generated tests in the official SDKs' source archives, against a server with fake engines.
 
-    python -m tests.long.sdk_suites [--place build/sdk-suites] [--junit FOLDER]
+    python -m tests.long.sdk_suites [--place build/sdk-suites]
 
-Fetches the archives of the versions that are installed, starts one server whose models have the
+Fetches the archives of the versions that are installed, starts servers whose models have the
 names that the tests ask for, and runs the tests of the endpoints that are served. What they expect
 to be stored is put into the server's store before each test (`sdk_seed`). Says which failed, why
 that is expected (`EXPECTED`), and ends with 1 if something else did or fewer than 95 % passed.
@@ -24,20 +24,26 @@ from tests.gateway.live import Live
 
 MIN_SHARE = 0.95
 NEEDS = ("pytest-asyncio>=1.4", "inline-snapshot>=0.28", "http-snapshot[httpx]==0.1.9", "aiohttp")
-MODELS = ("gpt-6-astra", "gpt-3.5-turbo-instruct", "claude-opus-5-5", "model_id", "model")
-SUITES = {
-    "openai": (
-        "test_completions.py",
-        "chat/test_completions.py",
-        "chat/completions/test_messages.py",
-        "test_models.py",
-        "test_files.py",
-        "test_responses.py",
-        "responses/test_input_items.py",
-        "responses/test_input_tokens.py",
+# SDK, the models that a server has for it, files of tests. Some ask for no model: theirs has one.
+SUITES = (
+    (
+        "openai",
+        ("gpt-6-astra", "gpt-3.5-turbo-instruct"),
+        (
+            "test_completions.py",
+            "chat/test_completions.py",
+            "chat/completions/test_messages.py",
+            "test_models.py",
+            "test_files.py",
+        ),
     ),
-    "anthropic": ("test_messages.py", "test_models.py"),
-}
+    (
+        "openai",
+        ("gpt-6-astra",),
+        ("test_responses.py", "responses/test_input_items.py", "responses/test_input_tokens.py"),
+    ),
+    ("anthropic", ("claude-opus-5-5", "model_id"), ("test_messages.py", "test_models.py")),
+)
 # Endpoints in these files that are not served: nothing to compact with, no tuned models to delete.
 NOT_SERVED = {"test_responses.py": "compact", "test_models.py": "delete"}
 # Why a test may fail, by a part of its name.
@@ -84,10 +90,12 @@ def install(place: Path) -> Path:
     return folder
 
 
-def run(name: str, live: Live, place: Path, junit: Path) -> ElementTree.Element:
-    """Run one SDK's tests; what came of them."""
-    source, report = fetch(name, place), junit / f"{name}.xml"
-    files = [f"tests/api_resources/{file}" for file in SUITES[name]]
+def run(
+    name: str, files: tuple[str, ...], live: Live, place: Path, report: Path
+) -> ElementTree.Element:
+    """Run tests of one SDK; what came of them."""
+    source = fetch(name, place)
+    paths = [f"tests/api_resources/{file}" for file in files]
     here = Path(__file__).resolve().parent
     src = here.parents[1] / "src"
     environment = {
@@ -97,8 +105,8 @@ def run(name: str, live: Live, place: Path, junit: Path) -> ElementTree.Element:
         "PYTHONPATH": os.pathsep.join(map(str, (source, install(place), here, src))),
     }
     options = ["-q", "-p", "sdk_seed", "-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}"]
-    command = [sys.executable, "-m", "pytest", *options, *files]
-    log = junit / f"{name}.log"
+    command = [sys.executable, "-m", "pytest", *options, *paths]
+    log = report.with_suffix(".log")
     with log.open("w") as out:
         subprocess.run(command, cwd=source, env=environment, stdout=out, stderr=out, check=False)
     if not report.exists():
@@ -133,19 +141,18 @@ def judge(name: str, root: ElementTree.Element) -> tuple[int, int, int]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--place", type=Path, default=Path("build/sdk-suites"))
-    parser.add_argument("--junit", type=Path)
     options = parser.parse_args()
     place = options.place.resolve()
     place.mkdir(parents=True, exist_ok=True)
-    junit = (options.junit or place).resolve()
     counts = []
-    with tempfile.TemporaryDirectory(prefix="firefront-suites-") as folder:
-        live = Live(Path(folder), *MODELS).start()
-        try:
-            for name in SUITES:
-                counts.append(judge(name, run(name, live, place, junit)))
-        finally:
-            live.stop()
+    for number, (name, models, files) in enumerate(SUITES):
+        with tempfile.TemporaryDirectory(prefix="firefront-suites-") as folder:
+            live = Live(Path(folder), *models).start()
+            try:
+                report = place / f"{name}-{number}.xml"
+                counts.append(judge(name, run(name, files, live, place, report)))
+            finally:
+                live.stop()
     num_run, num_passed, num_unknown = (sum(column) for column in zip(*counts, strict=True))
     share = num_passed / num_run
     print(f"all: {num_passed} of {num_run} = {share:.1%}; {num_unknown} not explained")

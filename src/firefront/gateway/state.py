@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import structlog
 
 from firefront.core.clock import Clock, SystemClock
-from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError
+from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError, RequestError
 from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router
 from firefront.gateway.body import BodyReader
@@ -93,8 +93,13 @@ class Gateway:
         return self.store
 
     def served(self, model: str | None) -> "ServedModel":
-        """What is needed to run a request on `model`; None: the first there is."""
-        replica = self.router.replicas[0] if model is None else self.router.find(model)
+        """What is needed to run a request on `model`, which may be None if there is no other."""
+        if model is None:
+            names = [replica.name for replica in self.router.replicas]
+            if len(names) != 1:
+                raise RequestError(f"model: is required, one of {', '.join(names)}", param="model")
+            model = names[0]
+        replica = self.router.find(model)
         renderer = self._renderers.get(replica.name)
         if replica.failure is not None:
             raise OverloadedError(f"model {replica.name} failed to start", retry_after_s=30.0)

@@ -31,16 +31,6 @@ router = APIRouter(tags=["tokens"])
 MAX_CHARS = 1 << 20  # of a text: far more than a context holds
 
 
-def _served(gateway: Gateway, name: str | None) -> ServedModel:
-    """The model that is meant, if only because there is no other."""
-    if name is None:
-        names = [replica.name for replica in gateway.router.replicas]
-        if len(names) != 1:
-            raise RequestError(f"model: is required, one of {', '.join(names)}", param="model")
-        name = names[0]
-    return gateway.served(name)
-
-
 def _framed(request: TokenizeRequest) -> bool:
     """Whether the text is framed as the model frames texts."""
     if request.content is not None:
@@ -96,7 +86,7 @@ async def tokenize(request: Request) -> Response:
     """The tokens of a text or a conversation."""
     exchange = Exchange(request)
     parsed = await exchange.parse(TokenizeRequest)
-    model = _served(exchange.gateway, parsed.model)
+    model = exchange.gateway.served(parsed.model)
     token_ids = await unless_gone(request, _tokens(parsed, model))
 
     def answer() -> dict[str, Any]:
@@ -116,7 +106,7 @@ async def detokenize(request: Request) -> Response:
     """The text of tokens, special ones included; as `prompt` and as `content`."""
     exchange = Exchange(request)
     parsed = await exchange.parse(DetokenizeRequest)
-    model = _served(exchange.gateway, parsed.model)
+    model = exchange.gateway.served(parsed.model)
     tokenizer = model.renderer.tokenizer
     if len(parsed.tokens) > MAX_CHARS:
         raise RequestError(f"tokens: at most {MAX_CHARS}", param="tokens")
@@ -135,7 +125,7 @@ async def apply_template(request: Request) -> Response:
     """The text that the model's own chat template makes of a conversation, as `prompt`."""
     exchange = Exchange(request)
     parsed = await exchange.parse(TemplateRequest)
-    model = _served(exchange.gateway, parsed.model)
+    model = exchange.gateway.served(parsed.model)
     task = conversation_task(parsed)
     text = await unless_gone(request, model.renderer.chat_text(task, model.max_len))
     return _answer(exchange, {"prompt": text})
@@ -145,5 +135,5 @@ async def apply_template(request: Request) -> Response:
 async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
     """As in tokenizer_config.json: special tokens, and the chat template."""
     gateway: Gateway = request.app.state.gateway
-    served = _served(gateway, model)
+    served = gateway.served(model)
     return {**served.renderer.tokenizer.info(), "model_max_length": served.max_len}
