@@ -82,8 +82,9 @@ $(STAMPS)/test: $(STAMPS)/requirements pyproject.toml
 	$(PIP) install --quiet --requirement $(STAMPS)/test.txt
 	touch $@
 
-# A build under AddressSanitizer and UBSan meets damaged files and odd steps; then clients, leaving and
-# staying, meet a server whose replica is killed. Some ten minutes.
+# A build under AddressSanitizer and UBSan meets damaged files and odd steps; clients, leaving and staying,
+# meet a server whose replica is killed; the official SDKs' own suites and schemathesis meet the API. The
+# last two fetch what they need. Some twenty minutes.
 test-long: $(STAMPS)/test $(STAMPS)/build
 	PYTHONPATH=$(BUILD_TOOLS) $(BIN)/python -m cmake -S . -B build/sanitized -G Ninja -DFIREFRONT_SANITIZE=ON \
 	  -DCMAKE_BUILD_TYPE=Release -DPython_EXECUTABLE=$(abspath $(BIN)/python) \
@@ -94,6 +95,8 @@ test-long: $(STAMPS)/test $(STAMPS)/build
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(BIN)/python -m tests.long.sanitized build/sanitized/_native*.so
 	$(BIN)/python bench/chaos.py
+	$(BIN)/python -m tests.long.sdk_suites
+	$(BIN)/python -m tests.long.schema_fuzz
 
 clean:
 	rm -rf $(VENV) build dist
