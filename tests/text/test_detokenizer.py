@@ -50,6 +50,16 @@ def test_an_unfinished_character_is_held_back_until_it_is_certain() -> None:
     assert detokenizer.flush() == ""
 
 
+def test_every_split_of_a_text_survives() -> None:
+    text = "é日🎉x\u0301"  # characters of two, three, four bytes, and one with a mark of its own
+    data = text.encode()
+    for borders in range(1 << (len(data) - 1)):
+        cuts = [i + 1 for i in range(len(data) - 1) if borders >> i & 1]
+        table = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+        pieces = streamed(Detokenizer(table), list(range(len(table))))
+        assert "".join(pieces) == text and "\ufffd" not in "".join(pieces)
+
+
 def test_skipped_and_unknown_ids_add_nothing() -> None:
     detokenizer = Detokenizer(TABLE, frozenset({END}))
     assert detokenizer.push(END) == ""
