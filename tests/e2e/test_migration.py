@@ -59,7 +59,7 @@ def _parse(line: str) -> None:
     name, *arguments = line.split()
     assert name == "firefront"
     assert arguments[0] in COMMANDS
-    command = LazyGroup("firefront").get_command(None, arguments[0])
+    command = LazyGroup(name="firefront").get_command(None, arguments[0])
     command.make_context(arguments[0], arguments[1:]).close()
 
 

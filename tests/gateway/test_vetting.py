@@ -141,9 +141,24 @@ def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         refused = [isinstance(t, OverloadedError) for t in tries]
         assert refused == [False] * 3 + [True] * 2 + [False] * 2 + [True] * 3
-        assert not vetting._waiting
+        assert not vetting._waiting and not vetting._turns
 
     run(test, command=fake(SLOW), limit_s=0.1)
+
+
+def test_an_account_with_many_holds_up_no_other() -> None:
+    async def test(vetting: Vetting) -> None:
+        ended: list[str] = []
+
+        async def one(account: str, source: str) -> None:
+            await vetting.verdict(account, source)
+            ended.append(source)
+
+        sent = [("a", f"a{i}") for i in range(6)] + [("b", "b0")]
+        await asyncio.gather(*(one(account, source) for account, source in sent))
+        assert ended.index("b0") <= 2 and sorted(ended) == [source for _, source in sent]
+
+    run(test, command=fake(SLOW), limit_s=0.05)
 
 
 def test_a_caller_that_goes_away_leaves_no_answer_behind() -> None:

@@ -104,8 +104,8 @@ def run(
         "FIREFRONT_HOME": str(live.home),
         "PYTHONPATH": os.pathsep.join(map(str, (source, install(place), here, src))),
     }
-    options = ["-q", "-p", "sdk_seed", "-p", "no:cacheprovider", "--tb=line", f"--junitxml={report}"]
-    command = [sys.executable, "-m", "pytest", *options, *paths]
+    options = ["-q", "-p", "sdk_seed", "-p", "no:cacheprovider", "--tb=line"]
+    command = [sys.executable, "-m", "pytest", *options, f"--junitxml={report}", *paths]
     log = report.with_suffix(".log")
     with log.open("w") as out:
         subprocess.run(command, cwd=source, env=environment, stdout=out, stderr=out, check=False)
@@ -119,7 +119,8 @@ def judge(name: str, root: ElementTree.Element) -> tuple[int, int, int]:
     num_run = num_passed = num_unknown = 0
     failed: Counter[tuple[str, str, str]] = Counter()
     for case in root.iter("testcase"):
-        module = (case.get("classname") or "").removeprefix("tests.api_resources.").rsplit(".", 1)[0]
+        module = (case.get("classname") or "").removeprefix("tests.api_resources.")
+        module = module.rpartition(".")[0]
         test = re.sub(r"\[.*", "", case.get("name") or "").removeprefix("test_")
         left_out = NOT_SERVED.get(module.replace(".", "/") + ".py")
         if (left_out and left_out in test) or case.find("skipped") is not None:

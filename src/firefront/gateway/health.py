@@ -16,7 +16,8 @@ from firefront.gateway.state import Gateway, version
 router = APIRouter(tags=["operations"])
 
 
-@router.api_route("/livez", methods=["GET", "HEAD"], summary="Is the process alive?")
+@router.head("/livez", include_in_schema=False)
+@router.get("/livez", summary="Is the process alive?")
 async def livez() -> dict[str, str]:
     """200 as long as the process answers."""
     return {"status": "ok"}
@@ -36,19 +37,22 @@ async def _readiness(request: Request) -> Response:
     return JSONResponse({"error": error}, status_code=503, headers={"retry-after": "2"})
 
 
-@router.api_route("/readyz", methods=["GET", "HEAD"], summary="Would a request be served now?")
+@router.head("/readyz", include_in_schema=False)
+@router.get("/readyz", summary="Would a request be served now?")
 async def readyz(request: Request) -> Response:
     """200 when every model is served; 503 while one loads, restarts or the server drains."""
     return await _readiness(request)
 
 
-@router.api_route("/health", methods=["GET", "HEAD"], summary="The same as /readyz")
+@router.head("/health", include_in_schema=False)
+@router.get("/health", summary="The same as /readyz")
 async def health(request: Request) -> Response:
     """The name that other servers use for it."""
     return await _readiness(request)
 
 
-@router.api_route("/ping", methods=["GET", "POST"], summary="The same as /readyz")
+@router.post("/ping", include_in_schema=False)
+@router.get("/ping", summary="The same as /readyz")
 async def ping(request: Request) -> Response:
     """The name that SageMaker uses for it."""
     return await _readiness(request)

@@ -20,8 +20,8 @@ from firefront.text.schema_check import Problem, schema_error
 
 LIMIT_S = 3.0  # for one grammar
 START_LIMIT_S = 30.0
-MAX_WAITING = 32
-MAX_WAITING_EACH = 8  # of one account
+MAX_WAITING = 1024
+MAX_WAITING_EACH = 256  # of one account
 MAX_KEPT_BYTES = 256 << 10  # of verdicts, for one account
 MAX_ACCOUNTS = 1024
 _COMMAND = (sys.executable, "-m", "firefront.gateway.vet_worker")
@@ -51,6 +51,7 @@ class Vetting:
         self._taught: set[str] = set()
         self._unteachable: set[str] = set()  # vocabularies that it could not take
         self._turn = asyncio.Lock()
+        self._turns: dict[str, asyncio.Lock] = {}  # of accounts: only one of each waits for it
         self._waiting: Counter[str] = Counter()
         self._verdicts = _Verdicts()
         self.num_killed = 0
@@ -77,14 +78,14 @@ class Vetting:
             raise OverloadedError("too many grammars are being looked at")
         self._waiting[account_id] += 1
         try:
-            async with self._turn:
+            async with self._turns.setdefault(account_id, asyncio.Lock()), self._turn:
                 if (known := self._verdicts.get(account_id, key)) is not None:
                     return known
                 verdict = await self._try(grammar, model)
         finally:
             self._waiting[account_id] -= 1
             if not self._waiting[account_id]:
-                del self._waiting[account_id]
+                del self._waiting[account_id], self._turns[account_id]
         self._verdicts.put(account_id, key, verdict)
         return verdict
 

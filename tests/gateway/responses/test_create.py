@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import openai
@@ -45,7 +46,8 @@ def test_text_is_that_of_chat(strict: openai.OpenAI) -> None:
     assert answer.usage.input_tokens == chat.usage.prompt_tokens
 
 
-def test_model_and_input_may_be_left_out(strict: openai.OpenAI) -> None:
+def test_model_and_input_may_be_left_out(make_live: Callable[..., Live]) -> None:
+    strict = make_live("fake").sdk(_strict_response_validation=True)
     answer = strict.responses.create(max_output_tokens=3)
     assert (answer.model, answer.usage.input_tokens) == ("fake", 1)
     assert strict.responses.input_tokens.count().input_tokens == 1

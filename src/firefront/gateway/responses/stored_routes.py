@@ -4,7 +4,7 @@ Invariant: a foreign response is not there. One that a dead server left in progr
 """
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter
 from starlette.requests import Request
