@@ -175,7 +175,6 @@ def test_input_items_in_pages(live: Live, strict: openai.OpenAI) -> None:
         ("input_items?limit=%C2%B2", "limit"),
         ("input_items?order=up", "order"),
         ("input_items?after=msg_none", "after"),
-        ("?starting_after=1", "starting_after"),
         ("?stream=true&starting_after=-1", "starting_after"),
         ("?stream=true&starting_after=5", "starting_after"),
         ("?stream=maybe", "stream"),

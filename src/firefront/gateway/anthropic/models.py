@@ -40,16 +40,13 @@ def page(models: Sequence[Json], query: Mapping[str, str]) -> Json:
             if wanted not in ids:
                 raise RequestError(f"{name}: no model has this id", param=name)
             places[name] = ids.index(wanted)
-    if len(places) > 1:
-        raise RequestError("before_id: after_id is there already; send one", param="before_id")
-    if "before_id" in places:
-        end = places["before_id"]
-        start = max(0, end - limit)
-        has_more = start > 0
+    first, last = places.get("after_id", -1) + 1, places.get("before_id", len(ids))
+    if "before_id" in places and "after_id" not in places:
+        start, end = max(first, last - limit), last
+        has_more = start > first
     else:
-        start = places.get("after_id", -1) + 1
-        end = min(len(ids), start + limit)
-        has_more = end < len(ids)
+        start, end = first, min(last, first + limit)
+        has_more = end < last
     data = list(models[start:end])
     return {
         "data": data,

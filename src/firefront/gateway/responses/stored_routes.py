@@ -89,8 +89,6 @@ async def get_response(response_id: str, request: Request) -> Response:
     lookup = _Lookup(request, response_id)
     starting_after = _number(request, "starting_after", 0, 2**31 - 1)
     if not _is_true(request, "stream"):
-        if starting_after is not None:
-            raise RequestError("starting_after: needs stream", param="starting_after")
         return json_response((await lookup.read()).response)
     log = lookup.runs.log(lookup.account_id, response_id)
     if log is not None:
