@@ -3,6 +3,7 @@
 completion() with its openai provider, its responses(), and its interface of Anthropic's messages.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -94,11 +95,12 @@ def other_interfaces() -> None:
     answer = litellm.responses(input=ASK, max_output_tokens=32, **asked)
     assert "Paris" in answer.output_text, answer
     complete = litellm.text_completion(
-        prompt="The capital of France is", max_tokens=8, **{**asked, "temperature": 0}
+        prompt="The capital of France is", max_tokens=8, **asked
     )
     assert complete.choices[0].text, complete
     anthropic = {**AT, "model": f"anthropic/{MODEL}", "api_base": BASE_URL.removesuffix("/v1")}
-    message = litellm.anthropic.messages.create(messages=ASK, max_tokens=32, **anthropic)
+    create = litellm.anthropic.messages.acreate(messages=ASK, max_tokens=32, **anthropic)
+    message = asyncio.run(create)
     assert message["content"][0]["text"], message
 
 

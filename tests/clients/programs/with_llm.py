@@ -11,6 +11,9 @@ import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
+import llm
+from pydantic import BaseModel, ConfigDict, Field
+
 BASE_URL, MODEL = sys.argv[1:]
 ASK = "Name the capital of France."
 PLAN = "Ada visits Paris for three days. Write it down."
@@ -25,9 +28,6 @@ entries = [
 ]
 # JSON is YAML too.
 Path(folder.name, "extra-openai-models.yaml").write_text(json.dumps(entries))
-
-import llm
-from pydantic import BaseModel, ConfigDict, Field
 
 
 class Visit(BaseModel):

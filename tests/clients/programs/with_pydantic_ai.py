@@ -50,7 +50,8 @@ async def text_and_streaming(model: Model) -> None:
 async def tools(model: Model) -> None:
     def choose(context: RunContext[None]) -> ModelSettings:
         """The tool first, then words."""
-        return settings(tool_choice="required" if context.run_step <= 1 else "none")
+        choice = "required" if context.run_step <= 1 else "none"
+        return settings(tool_choice=choice, parallel_tool_calls=False)
 
     agent = Agent(model, model_settings=choose)
     calls = []
@@ -65,7 +66,7 @@ async def tools(model: Model) -> None:
     parts = [part for message in run.all_messages() for part in message.parts]
     called = [part for part in parts if isinstance(part, ToolCallPart)]
     returned = [part for part in parts if isinstance(part, ToolReturnPart)]
-    assert len(calls) == len(called) >= 1, parts
+    assert len(calls) == len(called) == 1, parts
     assert [p.tool_call_id for p in called] == [p.tool_call_id for p in returned], parts
     assert [p.args_as_dict() for p in called] == [{"city": c, "days": d} for c, d in calls], parts
     assert isinstance(run.output, str) and run.output, run
