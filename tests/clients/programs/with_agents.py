@@ -71,7 +71,7 @@ async def text_and_streaming(model: Model) -> None:
     streamed = Runner.run_streamed(speaker, ASK)
     said = await deltas(streamed)
     assert "".join(said) == streamed.final_output == whole.final_output, said
-    assert len(said) > 3, said
+    assert len(said) > 1, said
     history = [*whole.to_input_list(), {"role": "user", "content": "And of Italy?"}]
     assert (await Runner.run(speaker, history)).final_output
 

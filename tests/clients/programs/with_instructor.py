@@ -48,7 +48,7 @@ def text_and_streaming() -> None:
     text = plain.create(**asked).choices[0].message.content
     assert "Paris" in text, text
     chunks = [c.choices[0].delta.content or "" for c in plain.create(**asked, stream=True)]
-    assert "".join(chunks) == text and len(chunks) > 3, chunks
+    assert "".join(chunks) == text and len(chunks) > 1, chunks
 
 
 def filled(mode: instructor.Mode) -> None:
@@ -61,7 +61,7 @@ def filled(mode: instructor.Mode) -> None:
     trip = filling.create(messages=PLAN, response_model=Trip, max_retries=0, **SAME)
     assert isinstance(trip, Trip) and isinstance(trip.visits[0], Visit), trip
     growing = list(filling.create_partial(messages=PLAN, response_model=Visit, **SAME))
-    assert len(growing) > 3 and growing[0].days is None, growing
+    assert len(growing) > 1 and growing[0].days is None, growing
     assert growing[-1].model_dump() == visit.model_dump(), growing
 
 

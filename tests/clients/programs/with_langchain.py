@@ -46,7 +46,7 @@ def text_and_streaming(**options: Any) -> None:
     assert answer.usage_metadata and answer.usage_metadata["output_tokens"] > 0, answer
     chunks = list(chat.stream(ASK))
     assert "".join(chunk.text for chunk in chunks) == answer.text, chunks
-    assert sum(1 for chunk in chunks if chunk.text) > 3, chunks
+    assert sum(1 for chunk in chunks if chunk.text) > 1, chunks
     usages = [chunk.usage_metadata for chunk in chunks if chunk.usage_metadata]
     assert [u["output_tokens"] for u in usages] == [answer.usage_metadata["output_tokens"]], usages
 

@@ -59,7 +59,7 @@ def text_and_streaming() -> None:
     assert "Paris" in text and whole.usage.completion_tokens > 0, whole
     options = {"include_usage": True}
     chunks = list(litellm.completion(**asked, stream=True, stream_options=options))
-    assert len(chunks) > 3, chunks
+    assert len(chunks) > 1, chunks
     built = litellm.stream_chunk_builder(chunks, messages=ASK)
     assert built.choices[0].message.content == text, built
     assert built.choices[0].finish_reason == whole.choices[0].finish_reason, built

@@ -42,7 +42,7 @@ async def text_and_streaming(model: Model) -> None:
     async with agent.run_stream(ASK) as run:
         deltas = [delta async for delta in run.stream_text(delta=True, debounce_by=None)]
         assert run.usage.output_tokens == whole.usage.output_tokens, run.usage
-    assert "".join(deltas) == whole.output and len(deltas) > 3, deltas
+    assert "".join(deltas) == whole.output and len(deltas) > 1, deltas
     after = await agent.run("And of Italy?", message_history=whole.all_messages())
     assert after.output, after
 
