@@ -54,7 +54,7 @@ clients: $(CLIENTS:%=$(STAMPS)/clients/%)
 
 $(STAMPS)/clients/%: tests/clients/requirements/%.txt $(STAMPS)/venv
 	mkdir -p $(@D) && rm -rf $(VENV)/clients/$* $(VENV)/clients/$*.part
-	-$(PIP) install --quiet --no-compile --target $(VENV)/clients/$*.part --requirement $< && \
+	-$(PIP) install --quiet --no-compile --no-warn-conflicts --target $(VENV)/clients/$*.part --requirement $< && \
 	  mv $(VENV)/clients/$*.part $(VENV)/clients/$* && touch $@
 
 # Without the probe (it needs AVX-512 VNNI) speeds are given without their share of the limit.
