@@ -19,8 +19,9 @@ BENCH_ARGS ?=
 NATIVE := CMakeLists.txt $(shell find csrc -type f -not -name '.*' 2>/dev/null)
 BUILD_REQUIREMENTS := "scikit-build-core>=1.1" "nanobind>=3.1" "cmake>=3.26" ninja
 PIP := $(BIN)/python -m pip --disable-pip-version-check
+CLIENTS := $(basename $(notdir $(wildcard tests/clients/requirements/*.txt)))
 
-.PHONY: serve test test-long check format bench bench-peers build models clean
+.PHONY: serve test test-long check format bench bench-peers build models clients clean
 
 serve: $(STAMPS)/build
 	$(BIN)/firefront pull $(MODEL)
@@ -28,7 +29,7 @@ serve: $(STAMPS)/build
 
 build: $(STAMPS)/build
 
-test: check models
+test: check models clients
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/build
@@ -46,6 +47,15 @@ format: $(STAMPS)/test
 models: $(STAMPS)/build
 	-$(BIN)/firefront pull starter
 	-$(BIN)/firefront pull --catalog bench/models.toml qwen-coder-0.5b
+
+# Other people's clients, for tests/clients: each in a folder of its own, because they want different
+# versions of the same packages. Their tests are skipped, and say so, where they can not be fetched.
+clients: $(CLIENTS:%=$(STAMPS)/clients/%)
+
+$(STAMPS)/clients/%: tests/clients/requirements/%.txt $(STAMPS)/venv
+	mkdir -p $(@D) && rm -rf $(VENV)/clients/$* $(VENV)/clients/$*.part
+	-$(PIP) install --quiet --no-compile --no-warn-conflicts --target $(VENV)/clients/$*.part --requirement $< && \
+	  mv $(VENV)/clients/$*.part $(VENV)/clients/$* && touch $@
 
 # Without the probe (it needs AVX-512 VNNI) speeds are given without their share of the limit.
 bench: $(STAMPS)/build

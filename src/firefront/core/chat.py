@@ -20,10 +20,12 @@ class Tool(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolChoice(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether a call may or must be made; `names` restricts to some of the tools."""
+    """Whether a call may or must be made; `names` restricts to some of the tools, `is_single` to
+    one call, also where parallel calls are allowed."""
 
     mode: Literal["none", "auto", "required"] = "auto"
     names: tuple[str, ...] = ()
+    is_single: bool = False
 
 
 class Constraint(msgspec.Struct, frozen=True, kw_only=True):

@@ -45,7 +45,9 @@ def read_tool_choice(choice: Any, tools: tuple[Tool, ...]) -> ToolChoice:
         return ToolChoice(mode=choice)
     if isinstance(choice, dict):
         if choice.get("type") == "function":
-            return ToolChoice(mode="required", names=(_known(choice, tools, where),))
+            # OpenAI: exactly one call of the function that is named.
+            name = _known(choice, tools, where)
+            return ToolChoice(mode="required", names=(name,), is_single=True)
         if choice.get("type") == "allowed_tools":
             return _allowed(choice.get("allowed_tools", choice), tools, where)
     raise RequestError(

@@ -77,7 +77,7 @@ def _with_calls(
     text: Rules | None,
 ) -> tuple[str, list[Rules]]:
     """The answer where tools may be called, and the parts that it mentions."""
-    calls = answers.calls.grammar(offered, parallel=parallel)
+    calls = answers.calls.grammar(offered, parallel=parallel and not choice.is_single)
     defined = Rules("", calls.definitions)
     if choice.mode == "required":
         return calls.calls, [defined]

@@ -107,7 +107,10 @@ def test_our_own_constraints_hold_here_too() -> None:
         (None, ToolChoice(mode="auto")),
         ("none", ToolChoice(mode="none")),
         ("required", ToolChoice(mode="required")),
-        ({"type": "function", "name": "look"}, ToolChoice(mode="required", names=("look",))),
+        (
+            {"type": "function", "name": "look"},
+            ToolChoice(mode="required", names=("look",), is_single=True),
+        ),
         (
             {"type": "allowed_tools", "mode": "auto",
              "tools": [{"type": "function", "name": "look"}]},

@@ -58,6 +58,13 @@ def test_one_call_if_not_parallel(name: str) -> None:
     assert accepts(auto, ids_of(name, ONE[name]))
     if name in PARALLEL:
         assert not accepts(auto, ids_of(name, PARALLEL[name]))
+    named = ToolChoice(mode="required", names=("get_weather",), is_single=True)
+    assert grammar_of(name, choice=named, parallel=True) == grammar_of(
+        name, choice=named, parallel=False
+    )
+    assert grammar_of(name, choice=named) != grammar_of(
+        name, choice=ToolChoice(mode="required", names=("get_weather",))
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
