@@ -70,9 +70,8 @@ class ResponsesRequest(GenerationRequest, kw_only=True):
         "prompt": (given, "is not supported; send instructions and input"),
     }
 
-    model: Annotated[  # type: ignore[assignment]  # only here it may be left out
-        str | None, doc("may be left out where one model is served")
-    ] = None
+    # Only here it may be left out.
+    model: Annotated[str | None, doc("not needed where one is served")] = None  # type: ignore[assignment]
     input: Annotated[
         str | list[dict[str, Any]] | None,
         doc("text, or items: message, function_call, function_call_output, reasoning"),
