@@ -5,7 +5,7 @@
 
 Three tasks of multiple choice are made from local files (banking77, sms_spam, snips), with no data
 set of lm-eval's own. Arms: `hf` (lm-eval's transformers model in float32), `f32` (`firefront serve
---activations f32 --kv-dtype f32`) and `default`. transformers loses SmolLM's digit split and Qwen's
+--activations f32`) and `default`. transformers loses SmolLM's digit split and Qwen's
 NFC when it reads a GGUF file's tokenizer, so both are put back and the tokenizer is saved for all
 arms, which thus score the same tokens; the texts' ids are first compared with our own tokenizer's.
 """
@@ -24,14 +24,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.tool_calls import served
-
 from firefront.text.tokenizer import load_tokenizer
 from firefront.weights.fetch import resolve
 
 ARMS = {
     "hf": None,
-    "f32": ["--activations=f32", "--kv-dtype=f32"],
-    "f32-activations": ["--activations=f32"],
+    "f32": ["--activations=f32"],
     "default": [],
 }
 MAX_CHARS = 60  # of a text
@@ -41,7 +39,7 @@ Doc = dict[str, Any]
 def choice_docs(
     rows: list[tuple[str, str]], limit: int, num_choices: int, ask: str
 ) -> list[Doc]:
-    """`limit` documents drawn from rows of text and label, each with a few labels to choose from."""
+    """`limit` documents drawn from rows of text and label, each with some labels to choose from."""
     rng = random.Random(0)
     labels = sorted({label for _, label in rows})
     docs = []
@@ -120,9 +118,8 @@ def save_tokenizer(model: Path, folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name)
     backend = tokenizer._tokenizer
-    if load_tokenizer(model).encode("12") == load_tokenizer(model).encode("1") + load_tokenizer(
-        model
-    ).encode("2"):
+    ours = load_tokenizer(model)
+    if [ours.token_bytes(token) for token in ours.encode("a12")] == [b"a", b"1", b"2"]:
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
         )

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import openai
+
 from bench.bfcl import Call, Item, load_items, plain_calls, plain_prompt
 
 ARMS = ("tools", "required", "plain")
@@ -95,10 +96,12 @@ def judged(item: Item, arm: str, choice: Any) -> dict[str, Any]:
     violations = [found for call in calls if (found := item.violation(call)) is not None]
     if violations and not record.get("cut"):
         record["violations"] = violations
-    right = item.is_right(calls) if item.answer is not None else not record["calls"]
     if arm != "plain" and not record["calls"]:
         record["right_in_text"] = item.is_right(plain_calls(choice.message.content or "") or [])
-    record["right"] = right and not unread and not record.get("cut")
+    if item.answer is None:
+        record["right"] = not record["calls"]
+    else:
+        record["right"] = item.is_right(calls) and not unread and not record.get("cut")
     return record
 
 
@@ -173,7 +176,8 @@ def table(result: dict[str, Any], head: bool = True) -> str:
             rows.append(
                 f"| {category} | {arm} | {own['items']} | {own['calls']} | {own['unread']} "
                 f"| {own['violations']} | {own['cut']} | {own['refused']} "
-                f"| {100 * own['share_without_call']:.1f} % | {100 * own['share_right']:.1f} % | {own['right_in_text']} |"
+                f"| {100 * own['share_without_call']:.1f} % | {100 * own['share_right']:.1f} % "
+                f"| {own['right_in_text']} |"
             )
     return "\n".join(rows)
 
