@@ -26,6 +26,7 @@ from typing import Any
 from bench.tool_calls import served
 from firefront.text.tokenizer import load_tokenizer
 from firefront.weights.fetch import resolve
+from firefront.weights.gguf import GGUFFile
 
 ARMS = {
     "hf": None,
@@ -118,12 +119,14 @@ def save_tokenizer(model: Path, folder: Path) -> None:
 
     tokenizer = AutoTokenizer.from_pretrained(model.parent, gguf_file=model.name)
     backend = tokenizer._tokenizer
-    ours = load_tokenizer(model)
-    if [ours.token_bytes(token) for token in ours.encode("a12")] == [b"a", b"1", b"2"]:
+    file = GGUFFile(model)
+    cut = file.metadata.get("tokenizer.ggml.pre")
+    file.close()
+    if cut == "smollm":
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
         )
-    else:
+    elif cut == "qwen2":
         backend.normalizer = normalizers.NFC()
     tokenizer.save_pretrained(folder)
 
