@@ -1,6 +1,6 @@
 """What the gateway costs by itself: in front of a replica that answers at once.
 
-    python bench/gateway.py [--rate 150] [--seconds 30] [--json FILE]
+    python -m bench.gateway [--rate 150] [--seconds 30] [--json FILE]
 
 The gateway has core 0 to itself, client and fake replica share core 1. `latency`: chats of one
 token arrive as a Poisson process at `--rate` a second; milliseconds from sending a request to its
@@ -15,13 +15,10 @@ import json
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.gateway.live import Live
 

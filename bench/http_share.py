@@ -1,6 +1,6 @@
 """What serving over HTTP costs: streamed decode against the engine alone, in turns.
 
-    python bench/http_share.py --model starter --streams 1,16
+    python -m bench.http_share --model starter --streams 1,16
 
 Starts `firefront serve` and, beside it, a process with `firefront.LLM`; each round streams
 completions of random prompts (128 tokens in) and then generates as many without a server. All
@@ -21,10 +21,13 @@ import statistics
 import subprocess
 import sys
 import time
+import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from bench.served import served
 
 LONG, SHORT, PROMPT_LEN = 257, 1, 128
 
@@ -50,27 +53,13 @@ class Figures:
 
 
 class Server:
-    """`firefront serve` on a free port."""
+    """A running server, and what it says of itself."""
 
-    def __init__(self, model: str, threads: int) -> None:
-        command = [sys.executable, "-m", "firefront", "serve", "--port", "0", f"--model={model}"]
-        command += [f"--threads={threads}", "--speculation=off"]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            if found := re.search(r"at http://([\w.]+):(\d+)/v1", line):
-                self.host, self.port = found[1], int(found[2])
-                break
-        else:
-            raise SystemExit("the server did not start")
-        models = self._get("/v1/models")
-        self.model: str = json.loads(models)["data"][0]["id"]
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.wait(30)
+    def __init__(self, process: "subprocess.Popen[str]", url: str) -> None:
+        self._process = process
+        address = urllib.parse.urlsplit(url)
+        self.host, self.port = str(address.hostname), address.port
+        self.model: str = json.loads(self._get("/v1/models"))["data"][0]["id"]
 
     def executor_s(self) -> float:
         """Seconds that the replica has spent in the executor, as told when it fell idle."""
@@ -97,7 +86,7 @@ class Offline:
     """A process that generates without a server; both wait while the other works."""
 
     def __init__(self, model: str, threads: int) -> None:
-        command = [sys.executable, __file__, "--offline", "--model", model]
+        command = [sys.executable, "-m", "bench.http_share", "--offline", "--model", model]
         command += ["--threads", str(threads)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -201,15 +190,14 @@ def main() -> None:
     if options.offline:
         generate_offline(options.model, options.threads)
         return
-    server = Server(options.model, options.threads)
     offline = Offline(options.model, options.threads)
-    try:
+    flags = (f"--threads={options.threads}", "--speculation=off")
+    with served(options.model, *flags) as (process, url):
+        server = Server(process, url)
         for num_streams in map(int, options.streams.split(",")):
             figures = measure(server, offline, num_streams, options.runs)
             print(num_streams, json.dumps(figures), flush=True)
-    finally:
-        server.stop()
-        offline.stop()
+    offline.stop()
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.tool_calls import served
+from bench.served import served
 from firefront.text.tokenizer import load_tokenizer
 from firefront.weights.fetch import resolve
 from firefront.weights.gguf import GGUFFile
@@ -166,7 +166,7 @@ def opened(arm: str, model: str, tokenizer: Path, batch: int) -> Iterator[Any]:
         return
     from lm_eval.models.openai_completions import LocalCompletionsAPI
 
-    with served(model, 2, ARMS[arm] or ()) as url:
+    with served(model, "--threads=2", *(ARMS[arm] or ())) as (_, url):
         yield LocalCompletionsAPI(
             base_url=f"{url}/v1/completions", model=model, tokenizer=str(tokenizer),
             tokenizer_backend="huggingface", num_concurrent=2, batch_size=batch, max_retries=1,

@@ -12,44 +12,21 @@ item is right if nothing is called. `right in text`: no call, but the text reads
 import argparse
 import asyncio
 import json
-import re
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import openai
 
 from bench.bfcl import Call, Item, load_items, plain_calls, plain_prompt
+from bench.served import served
 
 ARMS = ("tools", "required", "plain")
 CATEGORIES = "simple_python,multiple,live_simple,irrelevance"
 MAX_TOKENS = 320
-
-
-@contextmanager
-def served(model: str, threads: int, extra: Sequence[str] = ()) -> Iterator[str]:
-    """The URL of `firefront serve` of a model on a free port."""
-    command = [sys.executable, "-m", "firefront", "serve", "--port", "0", f"--model={model}"]
-    process = subprocess.Popen(
-        [*command, f"--threads={threads}", *extra],
-        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if found := re.search(r"at (http://[\w.]+:\d+)/v1", line):
-                yield found[1]
-                break
-        else:
-            raise SystemExit("the server did not start")
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 class Asker:
@@ -205,7 +182,10 @@ def main() -> None:
         if options.json:
             options.json.write_text(json.dumps(whole, indent=1) + "\n")
 
-    with nullcontext(options.url) if options.url else served(options.model, options.threads) as url:
+    with ExitStack() as stack:
+        url = options.url
+        if url is None:
+            _, url = stack.enter_context(served(options.model, f"--threads={options.threads}"))
         asyncio.run(measure(Asker(url, options.streams), items, save))
 
 

@@ -7,26 +7,16 @@ other versions than the tests do, and runs with nothing but those and the standa
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_serving import Served
+from tests.e2e.served import Served
 
 HERE = Path(__file__).parent
 PACKAGES = Path(sys.prefix) / "clients"
 NAMES = sorted(path.stem for path in (HERE / "requirements").glob("*.txt"))
 FEATURES = {"text", "streaming", "tools", "structured output"}
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("clients")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 @pytest.fixture(params=NAMES)

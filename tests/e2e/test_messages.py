@@ -1,24 +1,13 @@
 """The starter model through the anthropic SDK, and its tokenizer over HTTP."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 
-from tests.e2e.test_serving import ASK, Served
+from tests.e2e.served import ASK, Served
 
 GREEDY: Any = {"extra_body": {"temperature": 0}}  # the SDK no longer has a name for it
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("messages")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 @pytest.fixture

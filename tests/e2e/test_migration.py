@@ -4,13 +4,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from firefront.cli.main import COMMANDS, LazyGroup
-from tests.e2e.test_serving import Served
+from tests.e2e.served import Served
 
 PAGES = sorted((Path(__file__).resolve().parents[2] / "docs" / "migrate").glob("*.md"))
 ADDRESS = "http://127.0.0.1:8000"
@@ -20,15 +19,6 @@ SNIPPETS = [
     for page in PAGES
     for number, (language, code) in enumerate(BLOCK.findall(page.read_text()))
 ]
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("migration")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 @pytest.mark.parametrize(("language", "code"), SNIPPETS)

@@ -1,21 +1,8 @@
 """The starter model through the Responses API."""
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.e2e.test_serving import ASK, Served, said
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("responses")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
+from tests.e2e.served import ASK, Served, said
 
 
 def test_the_words_are_those_of_chat(live: Served) -> None:

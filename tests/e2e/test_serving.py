@@ -2,64 +2,15 @@
 
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import openai
 import pytest
 
-from tests.gateway.live import Live
-
-ASK = [{"role": "user", "content": "Name the capital of France."}]
-SCORED = "The sky is blue because"
-
-
-class Served(Live):
-    """The real server and the real engine instead of the fake."""
-
-    def command(self) -> list[str]:
-        serve = [sys.executable, "-m", "firefront", "serve", "--port", "0"]
-        return serve + [f"--model={model}" for model in self.models]
-
-    def chat(self, **fields: Any) -> Any:
-        fields = {"messages": ASK, "temperature": 0, "max_tokens": 32, **fields}
-        return self.sdk().chat.completions.create(model=self.name, **fields)
-
-    def complete(self, prompt: Any = SCORED, **fields: Any) -> Any:
-        fields = {"temperature": 0, "max_tokens": 8, **fields}
-        return self.sdk().completions.create(model=self.name, prompt=prompt, **fields)
-
-    @property
-    def name(self) -> str:
-        return self.sdk().models.list().data[0].id
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
-
-
-def said(answer: Any) -> str:
-    return answer.choices[0].message.content
-
-
-def joined(stream: Any) -> tuple[str, str | None]:
-    """A streamed chat's text and why it ended."""
-    text, finish = "", None
-    for chunk in stream:
-        for choice in chunk.choices:
-            text += choice.delta.content or ""
-            finish = choice.finish_reason or finish
-    return text, finish
+from tests.e2e.served import ASK, SCORED, Served, joined, said
 
 
 def test_paris_whole_and_streamed(live: Served) -> None:

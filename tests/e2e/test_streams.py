@@ -4,15 +4,13 @@ batches, each asked both ways."""
 import asyncio
 import json
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import httpx2
 import pydantic_core
-import pytest
 
-from tests.e2e.test_serving import Served
+from tests.e2e.served import Served
 
 NUM_REQUESTS = 1000
 AT_ONCE = 16
@@ -39,15 +37,6 @@ PARAMETERS = {
     "additionalProperties": False,
 }
 TOOLS = (("weather", "The weather", PARAMETERS), ("clock", "The time", {"type": "object"}))
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("streams")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 def _sampling(rng: random.Random) -> Json:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 
 from firefront import LLM, SamplingParams
 from firefront.core.errors import RequestError
-from tests.e2e.test_serving import Served, joined, said
+from tests.e2e.served import Served, joined, said
 
 CITY = {
     "type": "object",
@@ -26,15 +25,6 @@ CITY = {
     "additionalProperties": False,
 }
 ASK = [{"role": "user", "content": "Describe Paris in JSON."}]
-
-
-@pytest.fixture(scope="module")
-def live(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("served")
-    server = Served(folder, f"file:{starter_path}", FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 def schema_format(schema: Any) -> dict[str, Any]:

@@ -36,7 +36,7 @@ def main() -> int:
         pip = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(place)]
         subprocess.run([*pip, NEEDS], check=True)
     with tempfile.TemporaryDirectory(prefix="firefront-fuzz-") as folder:
-        live = Live(Path(folder), "fake").start()
+        live = Live(Path(folder), "fake", FAKE_STEP_S=0).start()
         try:
             command = [
                 sys.executable, "-c", "from schemathesis.cli import schemathesis; schemathesis()",

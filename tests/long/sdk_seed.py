@@ -57,7 +57,7 @@ def _add_completion(store: Store, id: str) -> None:
         model="model",
         priority=0,
         metadata={},
-        request={"messages": [{"role": "assistant", "content": "Hi", "id": "after"}]},
+        request={"messages": [{"role": "assistant", "content": "Hi"}]},
         answer={
             "id": id,
             "object": "chat.completion",

@@ -147,6 +147,7 @@ def sampling_of(
 
 
 def _logit_bias(given: dict[str, float] | None) -> dict[int, float] | None:
+    # A bias of 0 changes nothing, whatever its key names.
     given = {key: value for key, value in (given or {}).items() if value != 0}
     if not given:
         return None

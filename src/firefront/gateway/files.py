@@ -138,7 +138,7 @@ async def delete_file(file_id: str, request: Request) -> Response:
 @router.get(
     "/v1/files/{file_id}/content",
     summary="Download a file",
-    **answers(application_octet_stream="The bytes that were uploaded"),
+    **answers({"application/octet-stream": "The bytes that were uploaded"}),
 )
 async def get_content(file_id: str, request: Request) -> Response:
     """The bytes that were uploaded, as an attachment."""

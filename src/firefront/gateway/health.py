@@ -72,7 +72,7 @@ async def server_version() -> dict[str, str]:
 
 
 @router.get(
-    "/metrics", summary="Prometheus metrics", **answers(text_plain="Prometheus' text format")
+    "/metrics", summary="Prometheus metrics", **answers({"text/plain": "Prometheus' text format"})
 )
 async def metrics(request: Request) -> Response:
     """firefront_* and, with the same values, the vllm:* names."""

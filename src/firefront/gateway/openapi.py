@@ -60,22 +60,22 @@ def takes(**parameters: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def answers(**media_types: str) -> dict[str, Any]:
-    """What a route's decorator says where its answer is not only JSON: media types, whose `/` is
-    written `_`, and what each holds."""
+def answers(media_types: dict[str, str]) -> dict[str, Any]:
+    """What a route's decorator says where its answer is not only JSON: media types and what each
+    holds."""
     content = {
-        name.replace("_", "/", 1).replace("_", "-"): {
-            "schema": {"type": "object" if name == "application_json" else "string"}
-        }
+        name: {"schema": {"type": "object" if name == "application/json" else "string"}}
         for name in media_types
     }
-    said = "; ".join(media_types.values())
-    answer = {"description": said, "content": content}
+    answer = {"description": "; ".join(media_types.values()), "content": content}
     return {"response_class": Response, "responses": {200: answer}}
 
 
 STREAMED = answers(
-    application_json="The answer", text_event_stream="with `stream` its events as they come"
+    {
+        "application/json": "The answer",
+        "text/event-stream": "with `stream` its events as they come",
+    }
 )
 
 

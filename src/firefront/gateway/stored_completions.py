@@ -184,8 +184,7 @@ def _object(completion: "Completion") -> dict[str, Any]:
 
 
 def _message(completion_id: str, index: int, message: dict[str, Any]) -> dict[str, Any]:
-    """A message as it was sent, with an id; its parts, if it had some, once more as text."""
-    given = message.get("id")
+    """A message as it was sent; its parts, if it had some, once more as text."""
     content = message.get("content")
     parts = content if isinstance(content, list) else None
     if parts is not None:
@@ -193,7 +192,7 @@ def _message(completion_id: str, index: int, message: dict[str, Any]) -> dict[st
     return {
         "name": None,
         **message,
-        "id": given if isinstance(given, str) else f"{completion_id}-{index}",
+        "id": f"{completion_id}-{index}",
         "content": content,
         "content_parts": parts,
     }
