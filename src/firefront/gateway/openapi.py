@@ -64,7 +64,7 @@ def answers(media_types: dict[str, str]) -> dict[str, Any]:
     """What a route's decorator says where its answer is not only JSON: media types and what each
     holds."""
     content = {
-        name: {"schema": {"type": "object" if name == "application/json" else "string"}}
+        name: {"schema": {"type": "object"} if name == "application/json" else {}}
         for name in media_types
     }
     answer = {"description": "; ".join(media_types.values()), "content": content}
