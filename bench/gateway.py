@@ -4,9 +4,10 @@
 
 The gateway has core 0 to itself, client and fake replica share core 1. `latency`: chats of one
 token arrive as a Poisson process at `--rate` a second; milliseconds from sending a request to its
-last byte, whole and streamed, client and fake replica included. `streams`: 16 chats of 1,800 tokens
-each are streamed at once as fast as the fake makes them; tokens a second, the gateway's CPU seconds
-of a second and the microseconds of its CPU for each token and event.
+last byte, whole and streamed, client and fake replica included. `replica alone`: the same, but the
+client speaks to such a replica itself; what the gateway adds is the difference. `streams`: 16 chats
+of 1,800 tokens each are streamed at once as fast as the fake makes them; tokens a second, the
+gateway's CPU seconds of a second and the microseconds of its CPU for each token and event.
 """
 
 import argparse
@@ -15,14 +16,22 @@ import json
 import os
 import random
 import statistics
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from tests.gateway.live import Live
+from firefront.core.deployment import Deployment
+from firefront.core.messages import Delta, Submit
+from firefront.core.sampling import SamplingParams
+from firefront.fleet.process import ReplicaProcess
+from tests.gateway.live import HERE, Live
 
 GATEWAY_CORE, OTHER_CORE = 0, 1
+QUANTILES = "p50", "p99"
+FAKE_COMMAND = sys.executable, str(HERE / "fake_replica.py")
 NUM_STREAMS, NUM_TOKENS = 16, 1800
 
 
@@ -88,18 +97,25 @@ class Pool:
         return seconds
 
 
-async def latency(live: Live, rate: float, seconds: float, *, stream: bool) -> dict[str, float]:
-    pool, rng = Pool(live), random.Random(1)
-    request = chat(pool.host, stream=stream, max_tokens=1)
-    for _ in range(50):
-        await pool.ask(request)
-    tasks, at_s, started_s = [], 0.0, time.perf_counter()
-    cpu_s = cpu_of(live)
+async def arrivals(
+    ask: Callable[[int], Coroutine[Any, Any, float]], rate: float, seconds: float
+) -> list[float]:
+    """The seconds that requests took which came as a Poisson process, ascending."""
+    rng, tasks, at_s, started_s = random.Random(1), [], 0.0, time.perf_counter()
     while at_s < seconds:
         at_s += rng.expovariate(rate)
         await asyncio.sleep(max(0.0, started_s + at_s - time.perf_counter()))
-        tasks.append(asyncio.create_task(pool.ask(request)))
-    found = sorted(await asyncio.gather(*tasks))
+        tasks.append(asyncio.create_task(ask(len(tasks))))
+    return sorted(await asyncio.gather(*tasks))
+
+
+async def latency(live: Live, rate: float, seconds: float, *, stream: bool) -> dict[str, float]:
+    pool = Pool(live)
+    request = chat(pool.host, stream=stream, max_tokens=1)
+    for _ in range(50):
+        await pool.ask(request)
+    cpu_s = cpu_of(live)
+    found = await arrivals(lambda _: pool.ask(request), rate, seconds)
     cpu_s = cpu_of(live) - cpu_s
     return {
         "requests": len(found),
@@ -107,6 +123,36 @@ async def latency(live: Live, rate: float, seconds: float, *, stream: bool) -> d
         "p99_ms": 1e3 * found[int(0.99 * len(found))],
         "cpu_ms": 1e3 * cpu_s / len(found),
     }
+
+
+async def replica_alone(rate: float, seconds: float) -> dict[str, float]:
+    """The same arrivals, sent straight to a fake replica's socket."""
+    os.sched_setaffinity(0, {OTHER_CORE})
+    os.environ["FAKE_STEP_S"] = "0"
+    process = await ReplicaProcess.spawn(Deployment(model="fake"), FAKE_COMMAND)
+    await process.shake_hands(30.0)
+    ended: dict[str, asyncio.Future[None]] = {}
+
+    async def read() -> None:
+        while (message := await process.receive()) is not None:
+            if isinstance(message, Delta) and message.finish is not None:
+                ended.pop(message.request_id).set_result(None)
+
+    async def ask(name: str) -> float:
+        done = ended[name] = asyncio.get_running_loop().create_future()
+        started_s = time.perf_counter()
+        sampling = SamplingParams(max_tokens=1)
+        process.send(
+            Submit(request_id=name, generation=1, token_ids=list(range(40)), sampling=sampling)
+        )
+        await done
+        return time.perf_counter() - started_s
+
+    reading = asyncio.create_task(read())
+    found = await arrivals(lambda i: ask(str(i)), rate, seconds)
+    reading.cancel()
+    await process.close()
+    return {"p50_ms": 1e3 * statistics.median(found), "p99_ms": 1e3 * found[int(0.99 * len(found))]}
 
 
 async def streams(live: Live) -> dict[str, float]:
@@ -155,13 +201,15 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="of streams")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    figures: dict[str, Any] = {}
+    alone = asyncio.run(replica_alone(options.rate, options.seconds))
+    figures: dict[str, Any] = {"replica alone": alone}
     with tempfile.TemporaryDirectory(prefix="firefront-gateway-") as folder:
         live = Live(Path(folder), "fake", FAKE_STEP_S=0).start()
         try:
             pin(live)
             for name, stream in (("whole", False), ("streamed", True)):
                 found = asyncio.run(latency(live, options.rate, options.seconds, stream=stream))
+                found |= {f"added_{p}_ms": found[f"{p}_ms"] - alone[f"{p}_ms"] for p in QUANTILES}
                 figures[f"latency {name}"] = found
             runs = [asyncio.run(streams(live)) for _ in range(options.runs)]
             middle = sorted(runs, key=lambda run: run["tokens_s"])[len(runs) // 2]

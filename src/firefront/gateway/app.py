@@ -1,14 +1,17 @@
-"""The ASGI application: routes, error shapes, the envelope. One per Gateway.
+"""The ASGI application: routes below the envelope. One per Gateway.
 
 Knows nothing of processes, sockets or signals; `server` does.
 """
 
-from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+import functools
+from typing import Any
 
-from firefront.core.errors import FirefrontError
+from fastapi import APIRouter
+from fastapi.routing import APIRoute
+from starlette.datastructures import State
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
 from firefront.gateway import (
     chat,
     completions,
@@ -22,52 +25,48 @@ from firefront.gateway import (
     tokens,
 )
 from firefront.gateway.anthropic import routes as anthropic
-from firefront.gateway.error_shapes import error_response
-from firefront.gateway.errors import http_error
+from firefront.gateway.json_out import json_response
 from firefront.gateway.middleware import Envelope
 from firefront.gateway.responses import routes as responses
 from firefront.gateway.responses import stored_routes as stored_responses
 from firefront.gateway.responses.background import BackgroundRuns
-from firefront.gateway.state import Gateway, version
+from firefront.gateway.routing import Routes
+from firefront.gateway.state import Gateway
+
+_own = APIRouter(include_in_schema=False)
 
 
-def create_app(gateway: Gateway) -> FastAPI:
-    """The application that serves `gateway`."""
-    app = FastAPI(
-        title="firefront",
-        version=version(),
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-    )
-    app.state.gateway = gateway
-    app.state.background = BackgroundRuns()
-    for module in (
+@_own.get("/openapi.json")
+async def _openapi() -> Response:
+    return json_response(document())
+
+
+def _routes() -> list[APIRoute]:
+    modules = (
         chat, completions, responses, stored_responses, anthropic, stored_completions, files,
         models, tokens, schemas_check, health, docs,
-    ):  # fmt: skip
-        app.include_router(module.router)
-
-    @app.get("/openapi.json", include_in_schema=False)
-    async def openapi_document() -> Response:
-        return JSONResponse(openapi.document(app))
-
-    app.add_exception_handler(FirefrontError, _firefront_error)
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_middleware(Envelope, gateway=gateway, allowed_hosts=gateway.settings.allowed_hosts)
-    return app
+    )  # fmt: skip
+    routers = [*(module.router for module in modules), _own]
+    routes = [route for router in routers for route in router.routes]
+    return [route for route in routes if isinstance(route, APIRoute)]
 
 
-async def _firefront_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, FirefrontError)
-    return error_response(request.scope, error)
+@functools.cache
+def document() -> dict[str, Any]:
+    """The OpenAPI document of every application."""
+    return openapi.document(_routes())
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    allow = (error.headers or {}).get("allow") or (error.headers or {}).get("Allow")
-    response = error_response(request.scope, http_error(request, error.status_code))
-    if allow is not None:
-        response.headers["allow"] = allow
-    return response
+class Application:
+    """Serves `gateway`. `state`, as endpoints find it in `request.app`: `gateway`, `background`."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.state = State()
+        self.state.gateway = gateway
+        self.state.background = BackgroundRuns()
+        hosts = gateway.settings.allowed_hosts
+        self._envelope = Envelope(Routes(_routes()), gateway=gateway, allowed_hosts=hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self._envelope(scope, receive, send)

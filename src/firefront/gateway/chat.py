@@ -1,7 +1,7 @@
 """POST /v1/chat/completions: OpenAI's chat, whole and streamed."""
 
+import secrets
 import time
-import uuid
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -31,7 +31,7 @@ class ChatShape:
         self._with_ids = bool(request.return_token_ids)
         self._with_perf = bool(request.perf_metrics_in_response)
         self._is_legacy = bool(request.functions)
-        self.id = f"chatcmpl-{uuid.uuid4().hex}"
+        self.id = f"chatcmpl-{secrets.token_hex(16)}"
         self.created = int(time.time())
 
     def envelope(self, *, chunk: bool) -> Json:

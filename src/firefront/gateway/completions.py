@@ -1,7 +1,7 @@
 """POST /v1/completions: text in, text on, with the legacy logprobs and echo."""
 
+import secrets
 import time
-import uuid
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -34,7 +34,7 @@ class CompletionShape:
         self._num_top = request.logprobs
         self._with_ids = bool(request.return_token_ids)
         self._with_perf = bool(request.perf_metrics_in_response)
-        self._id = f"cmpl-{uuid.uuid4().hex}"
+        self._id = f"cmpl-{secrets.token_hex(16)}"
         self._created = int(time.time())
         self._legacy: dict[int, LegacyLogprobs] = {}
         self._echoed: set[int] = set()

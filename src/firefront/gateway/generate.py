@@ -5,8 +5,9 @@ it is called on every way out, so a client that leaves frees its blocks.
 """
 
 import asyncio
+import functools
 import hashlib
-import uuid
+import secrets
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -60,7 +61,7 @@ class Generation:
             stall_limit_s=gateway.settings.stall_limit_s,
         )
         self._gateway = gateway
-        self._id = uuid.uuid4().hex
+        self._id = secrets.token_hex(16)
         self._started_s = started_s
         self._last_s: list[float | None] = [None] * self.num_sequences
         self._num_output = [0] * self.num_sequences
@@ -214,6 +215,7 @@ class Generation:
         return f"{self._id}-{index}"
 
 
+@functools.lru_cache(1024)
 def _salt(service: Service) -> bytes:
     """What keeps the cached prefixes of one account, and of one of its salts, apart."""
     return hashlib.sha256(f"{service.account_id}\0{service.cache_salt}".encode()).digest()[:16]
@@ -227,13 +229,23 @@ async def disconnected(request: Request) -> None:
 
 async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     """Await `work`, but stop it and raise ClientDisconnect if the client goes first."""
-    task = asyncio.ensure_future(work)
+    me = asyncio.current_task()
+    assert me is not None
+    has_left = False
+
+    def left(_: asyncio.Future[None]) -> None:
+        nonlocal has_left
+        has_left = True
+        me.cancel()
+
     gone = asyncio.ensure_future(disconnected(request))
+    gone.add_done_callback(left)
     try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise ClientDisconnect
+        return await work
+    except asyncio.CancelledError:
+        if has_left and me.uncancel() == 0:
+            raise ClientDisconnect from None
+        raise
     finally:
+        gone.remove_done_callback(left)
         gone.cancel()
-        task.cancel()

@@ -5,6 +5,7 @@ too slow before an application sees them, and words its refusals as OpenAI does.
 """
 
 import asyncio
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -16,6 +17,36 @@ MAX_HEAD_BYTES = 128 << 10
 HEAD_LIMIT_S = 15.0
 
 
+class _JoiningTransport:
+    """A transport that sends a response's head in one piece with what follows it at once: two
+    would be two packets, and the client would be woken twice."""
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._head = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        if data.startswith(b"HTTP/") and not self._head:
+            self._head = data
+            self._loop.call_soon(self._send_head)
+            return
+        data, self._head = self._head + data, b""
+        self._transport.write(data)
+
+    def close(self) -> None:
+        self._send_head()
+        self._transport.close()
+
+    def _send_head(self) -> None:
+        head, self._head = self._head, b""
+        if head:
+            self._transport.write(head)
+
+
 class GuardedProtocol(HttpToolsProtocol):
     """HTTP/1.1 with a bounded head."""
 
@@ -24,7 +55,7 @@ class GuardedProtocol(HttpToolsProtocol):
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, _JoiningTransport(transport, self.loop)))
         self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -6,11 +6,10 @@ API that was asked if nothing was sent yet, else a cut connection, and is logged
 """
 
 import re
+import secrets
 import time
-import uuid
 
 import structlog
-from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -45,20 +44,23 @@ class Envelope:
         self._gateway.num_exchanges += 1
         status = 0
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        request_id = given.decode() if _REQUEST_ID.fullmatch(given) else f"req_{uuid.uuid4().hex}"
+        is_fit = _REQUEST_ID.fullmatch(given)
+        request_id = given.decode() if is_fit else f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
         scope["path"] = real_path(scope["path"])
-        names = ("x-request-id", "request-id") if speaks_anthropic(scope) else ("x-request-id",)
+        names = (b"x-request-id", *((b"request-id",) if speaks_anthropic(scope) else ()))
 
         async def send_enveloped(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                for name in names:
-                    headers[name] = request_id
-                headers["openai-processing-ms"] = str(int((time.monotonic() - started_s) * 1e3))
-                headers["x-content-type-options"] = "nosniff"
+                spent_ms = b"%d" % ((time.monotonic() - started_s) * 1e3)
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *((name, request_id.encode()) for name in names),
+                    (b"openai-processing-ms", spent_ms),
+                    (b"x-content-type-options", b"nosniff"),
+                ]
             await send(message)
 
         try:

@@ -4,12 +4,15 @@ FastAPI never sees the bodies (they are parsed more strictly than it would), so 
 a type is in the document when a route says that it `accepts` it. Every route may refuse.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from starlette.responses import Response
+
+from firefront.gateway.state import version
 
 _REF = "#/components/schemas/{name}"
 _ERROR = {
@@ -79,21 +82,19 @@ STREAMED = answers(
 )
 
 
-def document(app: FastAPI) -> dict[str, Any]:
-    """The whole document, built once."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, components = msgspec.json.schema_components(_bodies.values(), ref_template=_REF)
-        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
-        schemas.update(components)
-        schemas["Error"] = _ERROR
-        for name in ("HTTPValidationError", "ValidationError"):  # ours are worded as all others
-            schemas.pop(name, None)
-        for path, operations in schema["paths"].items():
-            for operation in operations.values():
-                operation["responses"].pop("422", None)
-                operation["responses"] |= _REFUSALS
-                if path.startswith("/v1/messages"):
-                    operation["responses"]["529"] = operation["responses"].pop("503")
-        app.openapi_schema = schema
-    return app.openapi_schema
+def document(routes: Sequence[APIRoute]) -> dict[str, Any]:
+    """The whole document."""
+    schema = get_openapi(title="firefront", version=version(), routes=routes)
+    _, components = msgspec.json.schema_components(_bodies.values(), ref_template=_REF)
+    schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+    schemas.update(components)
+    schemas["Error"] = _ERROR
+    for name in ("HTTPValidationError", "ValidationError"):  # ours are worded as all others
+        schemas.pop(name, None)
+    for path, operations in schema["paths"].items():
+        for operation in operations.values():
+            operation["responses"].pop("422", None)
+            operation["responses"] |= _REFUSALS
+            if path.startswith("/v1/messages"):
+                operation["responses"]["529"] = operation["responses"].pop("503")
+    return schema

@@ -23,6 +23,7 @@ from firefront.text.answer import AnswerReader, PlainReader
 from firefront.text.answer_format import AnswerFormat, allowed_tools
 from firefront.text.grammar import answer_grammar
 
+INLINE_PROMPT_CHARS = 1000  # no more than 0.4 ms, hardly more than a thread's help would cost
 LARGE_PROMPT_BYTES = 64 << 10
 COMPLETION_MAX_TOKENS = 16
 _TAIL_TOKENS = 16  # of a prompt, to see whether it opens a thought
@@ -99,8 +100,7 @@ class Renderer:
         sampling = _fitted(len(token_ids), task, max_len)
         answers = self.tokenizer.answer_format
         with_tools = bool(task.tools) and task.tool_choice.mode != "none"
-        tail = self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
-        in_thought = task.add_generation_prompt and answers.opens_thought(tail)
+        in_thought = task.add_generation_prompt and self._opens_thought(token_ids)
         if answers.shows_special(with_tools=with_tools):
             sampling = msgspec.structs.replace(sampling, skip_special_tokens=False)
         grammar = await self._grammar(
@@ -125,6 +125,13 @@ class Renderer:
                 tools=allowed_tools(task.tools, task.tool_choice),
             ),
         )
+
+    def _opens_thought(self, token_ids: list[int]) -> bool:
+        answers = self.tokenizer.answer_format
+        if answers.thought is None:
+            return False
+        tail = self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
+        return answers.opens_thought(tail)
 
     async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
         """The conversation's tokens; the oldest turns are dropped where the task allows it."""
@@ -185,7 +192,7 @@ class Renderer:
         kwargs = {**answers.template_kwargs(task.thinking), **task.template_kwargs}
         try:
             return await self._run(
-                num_bytes,
+                num_bytes + (INLINE_PROMPT_CHARS + 1 if tools else 0),  # they are text, too
                 lambda: render(
                     prepared,
                     tools,
@@ -278,8 +285,10 @@ class Renderer:
         return token_ids[-min(limit or max_len, max_len - 1) :] if cuts else token_ids
 
     async def _grammar(self, answers: AnswerFormat, **fields: Any) -> str | None:
-        """`answer_grammar`, off the event loop: a schema may be large."""
-        return await self._run(0, lambda: answer_grammar(answers, **fields))
+        """`answer_grammar`; off the event loop where it is not trivial: a schema may be large."""
+        is_trivial = fields.get("constraint") is None and not fields.get("tools")
+        num_chars = 0 if is_trivial else INLINE_PROMPT_CHARS + 1
+        return await self._run(num_chars, lambda: answer_grammar(answers, **fields))
 
     def _check_tokens(self, sampling: SamplingParams) -> None:
         vocab_size = self.tokenizer.vocab_size
@@ -302,6 +311,8 @@ class Renderer:
             )
 
     async def _run(self, num_bytes: int, work: Callable[[], _T]) -> _T:
+        if num_bytes <= INLINE_PROMPT_CHARS:
+            return work()
         lane = self._large if num_bytes > LARGE_PROMPT_BYTES else self._small
         return await asyncio.get_running_loop().run_in_executor(lane, work)
 

@@ -4,6 +4,7 @@ Invariant: a field is either one of the request's, refused with a 400 because le
 change the answer, or reported as ignored.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -54,8 +55,7 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
 
     Raises RequestError naming the field that is of the wrong type, missing or refused.
     """
-    known = set(kind.__struct_fields__)
-    refusals = {**REFUSED, **getattr(kind, "refused", {})}
+    known, refusals = _fields_of(kind)
     for name in refusals.keys() & body.keys() - known:
         refuses, why = refusals[name]
         if refuses(body[name]):
@@ -74,6 +74,12 @@ def parse(body: dict[str, Any], kind: type[_Request]) -> tuple[_Request, list[st
         keys = {key for item in items for key in item.keys() - fields}
         ignored += [f"{prefix}.{key}" for key in sorted(keys)]
     return request, ignored
+
+
+@functools.cache
+def _fields_of(kind: type[msgspec.Struct]) -> tuple[frozenset[str], dict[str, Refusal]]:
+    """The fields that are known, and what else is refused under some condition."""
+    return frozenset(kind.__struct_fields__), {**REFUSED, **getattr(kind, "refused", {})}
 
 
 def _field_error(text: str) -> RequestError:

@@ -240,10 +240,10 @@ def _with_hosts(settings: Settings, hosts: frozenset[str] | None) -> Settings:
 
 
 def _http_config(gateway: Gateway) -> uvicorn.Config:
-    from firefront.gateway.app import create_app  # heavy
+    from firefront.gateway.app import Application  # heavy
 
     return uvicorn.Config(
-        create_app(gateway),
+        Application(gateway),
         http=GuardedProtocol,
         ws="none",
         lifespan="off",

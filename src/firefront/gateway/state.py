@@ -5,16 +5,18 @@ admitted, and every generation that was is either finished or failed with an err
 """
 
 import asyncio
+import functools
 import hashlib
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Protocol
 
 import structlog
 
 from firefront.core.clock import Clock, SystemClock
+from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError, RequestError
 from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router
@@ -154,6 +156,7 @@ class Gateway:
             generation.fail(error)
 
 
+@functools.cache  # reads a file
 def version() -> str:
     """The installed version of firefront."""
     try:
@@ -162,22 +165,27 @@ def version() -> str:
         return "0"
 
 
+@functools.cache
+def _fingerprint(name: str, deployment: Deployment) -> str:
+    digest = hashlib.sha256(f"{version()} {name} {deployment}".encode()).hexdigest()
+    return f"ff_{digest[:12]}"
+
+
 @dataclass(frozen=True)
 class ServedModel:
     """A replica that has said Hello, and its renderer."""
 
     replica: Replica
     renderer: Renderer
-    fingerprint: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        what = f"{version()} {self.replica.name} {self.replica.deployment}"
-        digest = hashlib.sha256(what.encode()).hexdigest()[:12]
-        object.__setattr__(self, "fingerprint", f"ff_{digest}")
 
     @property
     def name(self) -> str:
         return self.replica.name
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal where the same seed gives the same answer."""
+        return _fingerprint(self.replica.name, self.replica.deployment)
 
     @property
     def max_len(self) -> int:

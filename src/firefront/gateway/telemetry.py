@@ -5,6 +5,7 @@ nothing of HTTP or of prompts.
 """
 
 import asyncio
+import functools
 import time
 from collections.abc import Callable, Sequence
 
@@ -23,6 +24,7 @@ _PHASE_S = (0.001, 0.005, *_FIRST_TOKEN_S, 300, 600)
 _TOKENS = tuple(m * 10**e for e in range(6) for m in (1, 2, 5))
 _COUNTS = (1, 2, 4, 8)
 _LAG_WARNING_S = 0.1
+_Histogram = Callable[..., Histogram]  # of the labels' values, which are looked up once
 log = structlog.get_logger("firefront.telemetry")
 
 
@@ -33,20 +35,19 @@ class Telemetry:
         own = CollectorRegistry()
         model = ["model_name"]
 
-        def histogram(name: str, text: str, buckets: Sequence[float]) -> Histogram:
-            return Histogram(PREFIX + name, text, model, buckets=buckets, registry=own)
+        def counter(name: str, text: str, labels: Sequence[str]) -> Callable[..., Counter]:
+            return functools.cache(Counter(PREFIX + name, text, labels, registry=own).labels)
 
-        self._prompt_tokens = Counter(
-            f"{PREFIX}prompt_tokens", "Prompt tokens of finished requests.", model, registry=own
-        )
-        self._generation_tokens = Counter(
-            f"{PREFIX}generation_tokens", "Tokens generated.", model, registry=own
-        )
-        self._success = Counter(
-            f"{PREFIX}request_success",
-            "Sequences that ended, by why.",
-            [*model, "finished_reason"],
-            registry=own,
+        def histogram(
+            name: str, text: str, buckets: Sequence[float], labels: Sequence[str] = model
+        ) -> _Histogram:
+            metric = Histogram(PREFIX + name, text, labels, buckets=buckets, registry=own)
+            return functools.cache(metric.labels)
+
+        self._prompt_tokens = counter("prompt_tokens", "Prompt tokens of finished requests.", model)
+        self._generation_tokens = counter("generation_tokens", "Tokens generated.", model)
+        self._success = counter(
+            "request_success", "Sequences that ended, by why.", [*model, "finished_reason"]
         )
         self._first_token = histogram(
             "time_to_first_token_seconds", "From receipt to the first token.", _FIRST_TOKEN_S
@@ -56,15 +57,9 @@ class Telemetry:
         )
         self._whole = histogram("e2e_request_latency_seconds", "From receipt to the end.", _WHOLE_S)
         self._ended = _OfEnded(histogram)
-        self._http = Counter(
-            f"{PREFIX}http_requests", "HTTP exchanges.", ["route", "status"], registry=own
-        )
-        self._http_seconds = Histogram(
-            f"{PREFIX}http_request_seconds",
-            "HTTP exchanges, to the last byte.",
-            ["route"],
-            buckets=_WHOLE_S,
-            registry=own,
+        self._http = counter("http_requests", "HTTP exchanges.", ["route", "status"])
+        self._http_seconds = histogram(
+            "http_request_seconds", "HTTP exchanges, to the last byte.", _WHOLE_S, ["route"]
         )
         self._lag = Gauge(
             f"{PREFIX}event_loop_lag_seconds", "How late the event loop was last.", registry=own
@@ -73,32 +68,32 @@ class Telemetry:
         self._registry.register(WithAliases(own, FromReplicas(replicas)))
 
     def http(self, route: str, status: int, seconds: float) -> None:
-        self._http.labels(route, str(status)).inc()
-        self._http_seconds.labels(route).observe(seconds)
+        self._http(route, str(status)).inc()
+        self._http_seconds(route).observe(seconds)
 
     def first_token(self, model: str, seconds: float) -> None:
-        self._first_token.labels(model).observe(seconds)
+        self._first_token(model).observe(seconds)
 
     def tokens(self, model: str, num_tokens: int, gap_s: float | None) -> None:
         """`num_tokens` arrived, `gap_s` after those before (None: the first)."""
-        self._generation_tokens.labels(model).inc(num_tokens)
+        self._generation_tokens(model).inc(num_tokens)
         if gap_s is not None and num_tokens:
-            self._between.labels(model).observe(gap_s / num_tokens)
+            self._between(model).observe(gap_s / num_tokens)
 
     def finished(self, model: str, delta: Delta, seconds: float, max_tokens: int | None) -> None:
         """A sequence ended, `seconds` after its request came in."""
-        self._success.labels(model, delta.finish).inc()
-        self._whole.labels(model).observe(seconds)
+        self._success(model, delta.finish).inc()
+        self._whole(model).observe(seconds)
         if delta.usage is not None:
-            self._prompt_tokens.labels(model).inc(delta.usage.num_prompt)
+            self._prompt_tokens(model).inc(delta.usage.num_prompt)
             self._ended.counted(model, delta.usage, max_tokens)
             if delta.timings is not None:
                 self._ended.timed(model, delta.timings, delta.usage.num_output)
 
     def request(self, model: str, num_outputs: Sequence[int]) -> None:
         """All sequences of one prompt ended, with so many tokens each."""
-        self._ended.params_n.labels(model).observe(len(num_outputs))
-        self._ended.longest.labels(model).observe(max(num_outputs))
+        self._ended.params_n(model).observe(len(num_outputs))
+        self._ended.longest(model).observe(max(num_outputs))
 
     def text(self) -> bytes:
         """The metrics in Prometheus' text format."""
@@ -118,11 +113,11 @@ class Telemetry:
 class _OfEnded:
     """Histograms over what has ended."""
 
-    def __init__(self, new: Callable[[str, str, Sequence[float]], Histogram]) -> None:
-        def seconds(name: str, text: str) -> Histogram:
+    def __init__(self, new: Callable[..., _Histogram]) -> None:
+        def seconds(name: str, text: str) -> _Histogram:
             return new(f"request_{name}_time_seconds", f"Of a sequence {text}.", _PHASE_S)
 
-        def tokens(name: str, text: str) -> Histogram:
+        def tokens(name: str, text: str) -> _Histogram:
             return new(f"request_{name}_tokens", text, _TOKENS)
 
         self._queue = seconds("queue", "before it was scheduled")
@@ -142,22 +137,22 @@ class _OfEnded:
         self.params_n = new("request_params_n", "Sequences asked for a prompt.", _COUNTS)
 
     def counted(self, model: str, usage: Usage, max_tokens: int | None) -> None:
-        self._prompt.labels(model).observe(usage.num_prompt)
-        self._computed.labels(model).observe(usage.num_prompt - usage.num_cached)
-        self._generation.labels(model).observe(usage.num_output)
+        self._prompt(model).observe(usage.num_prompt)
+        self._computed(model).observe(usage.num_prompt - usage.num_cached)
+        self._generation(model).observe(usage.num_output)
         if max_tokens is not None:
-            self._max_tokens.labels(model).observe(max_tokens)
+            self._max_tokens(model).observe(max_tokens)
 
     def timed(self, model: str, timings: Timings, num_output: int) -> None:
         """Where a sequence's time went, as far as it got."""
         queue_s, first_s, total_s = timings.queue_s, timings.first_token_s, timings.total_s
         if queue_s is None or total_s is None:
             return
-        self._queue.labels(model).observe(queue_s)
-        self._inference.labels(model).observe(total_s - queue_s)
+        self._queue(model).observe(queue_s)
+        self._inference(model).observe(total_s - queue_s)
         if first_s is None:
             return
-        self._prefill.labels(model).observe(first_s - queue_s)
-        self._decode.labels(model).observe(total_s - first_s)
+        self._prefill(model).observe(first_s - queue_s)
+        self._decode(model).observe(total_s - first_s)
         if num_output > 1:
-            self._per_token.labels(model).observe((total_s - first_s) / (num_output - 1))
+            self._per_token(model).observe((total_s - first_s) / (num_output - 1))

@@ -17,7 +17,7 @@ from firefront.core.errors import RequestError
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import unless_gone
 from firefront.gateway.json_out import dumps
-from firefront.gateway.openapi import accepts
+from firefront.gateway.openapi import accepts, takes
 from firefront.gateway.render import Renderer
 from firefront.gateway.state import Gateway, ServedModel
 from firefront.gateway.token_body import (
@@ -131,9 +131,13 @@ async def apply_template(request: Request) -> Response:
     return _answer(exchange, {"prompt": text})
 
 
-@router.get("/tokenizer_info", summary="The tokenizer's settings")
-async def tokenizer_info(request: Request, model: str | None = None) -> dict[str, Any]:
+@router.get(
+    "/tokenizer_info",
+    summary="The tokenizer's settings",
+    openapi_extra=takes(model={"type": "string"}),
+)
+async def tokenizer_info(request: Request) -> dict[str, Any]:
     """As in tokenizer_config.json: special tokens, and the chat template."""
     gateway: Gateway = request.app.state.gateway
-    served = gateway.served(model)
+    served = gateway.served(request.query_params.get("model"))
     return {**served.renderer.tokenizer.info(), "model_max_length": served.max_len}

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from firefront.fleet.router import Router
-from firefront.gateway.app import create_app
+from firefront.gateway.app import Application
 from firefront.gateway.state import Gateway
 from firefront.store.store import Store
 from tests.store.inside import add_account
@@ -19,7 +19,7 @@ RESPONSE = {"id": "resp_1", "object": "response", "status": "in_progress", "outp
 
 
 def ask(store: Store, method: str, path: str) -> httpx2.Response:
-    app = create_app(Gateway(Router([]), store=store))
+    app = Application(Gateway(Router([]), store=store))
 
     async def send() -> httpx2.Response:
         transport = httpx2.ASGITransport(app=app)

@@ -1,6 +1,6 @@
 """POST /v1/messages, whole and streamed, and POST /v1/messages/count_tokens."""
 
-import uuid
+import secrets
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -42,7 +42,7 @@ async def messages(request: Request) -> Response:
         generation = await exchange.generation(
             model, [prompt], Service(), streamed=bool(parsed.stream)
         )
-    shape = MessageShape(f"msg_{uuid.uuid4().hex}", generation, parsed.max_tokens)
+    shape = MessageShape(f"msg_{secrets.token_hex(16)}", generation, parsed.max_tokens)
     hides = parsed.thinking is not None and parsed.thinking.display == "omitted"
 
     def new_answer() -> Answer:

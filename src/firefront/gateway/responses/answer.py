@@ -3,8 +3,8 @@
 Knows the fields' names and their order, nothing of how an answer is generated, sent or stored.
 """
 
+import secrets
 import time
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,7 +20,7 @@ _TIERS = {"priority": "priority", "flex": "flex", "batch": "flex"}
 
 def new_stem() -> str:
     """What a response's id and those of its items have in common, and no other's."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 class Envelope:
