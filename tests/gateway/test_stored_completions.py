@@ -134,6 +134,17 @@ def test_messages(strict: openai.OpenAI, live: Live, keep: Keep) -> None:
     ).json()["error"]["param"] == "after"
 
 
+def test_messages_keep_the_ids_they_came_with(live: Live, keep: Keep) -> None:
+    said = [("one", "my-id"), ("two", None), ("three", "twice"), ("four", "twice")]
+    messages = [{"role": "user", "content": text, "id": id} for text, id in said]
+    given = keep(messages=messages)
+    listed = live.sdk().chat.completions.messages.list(given.id, order="asc")
+    ids = [message.id for message in listed]
+    assert ids == ["my-id", *(f"{given.id}-{i}" for i in (1, 2, 3))]
+    after = live.sdk().chat.completions.messages.list(given.id, after="my-id", order="asc")
+    assert [message.id for message in after] == ids[1:]
+
+
 def test_messages_keep_the_role_they_were_sent_with(live: Live, keep: Keep) -> None:
     """Where the SDK's type knows only assistants, the service it was made for says user too."""
     given = keep(messages=[{"role": "user", "content": "hi", "name": "ann"}])

@@ -13,7 +13,16 @@ ACCOUNT = "local"
 FILES = ("file_id", "after")
 COMPLETIONS = ("completion_id", "after")
 RESPONSES = ("response_id", "resp_677efb5139a88190b512bc3fef8e535d", "resp_123")
+CONVERSATIONS = ("conv_123",)
+ITEMS = ("msg_abc", "after")
 _USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
+
+_ITEM: dict[str, Any] = {
+    "type": "message",
+    "role": "user",
+    "status": "completed",
+    "content": [{"type": "input_text", "text": "Hi"}],
+}
 
 
 @pytest.fixture(scope="session")
@@ -29,12 +38,21 @@ def _seeded(_store: Store) -> None:
         (FILES, _store.files, _add_file),
         (COMPLETIONS, _store.completions, _add_completion),
         (RESPONSES, _store.responses, _add_response),
+        (CONVERSATIONS, _store.conversations, _add_conversation),
     ):
         for id in wanted:
             try:
                 table.get(ACCOUNT, id)
             except NotFoundError:
                 add(_store, id)
+    for conversation_id in CONVERSATIONS:
+        there = {item["id"] for item in _store.conversations.items(ACCOUNT, conversation_id).items}
+        missing = [{**_ITEM, "id": id} for id in ITEMS if id not in there]
+        _store.conversations.append(ACCOUNT, conversation_id, missing)
+
+
+def _add_conversation(store: Store, id: str) -> None:
+    store.conversations.create(ACCOUNT, id=id, created_at=int(time.time()), metadata={})
 
 
 def _add_file(store: Store, id: str) -> None:
@@ -57,7 +75,7 @@ def _add_completion(store: Store, id: str) -> None:
         model="model",
         priority=0,
         metadata={},
-        request={"messages": [{"role": "assistant", "content": "Hi"}]},
+        request={"messages": [{"role": "assistant", "content": "Hi", "id": "after"}]},
         answer={
             "id": id,
             "object": "chat.completion",
@@ -70,8 +88,6 @@ def _add_completion(store: Store, id: str) -> None:
 
 
 def _add_response(store: Store, id: str) -> None:
-    text: dict[str, Any] = {"type": "input_text", "text": "Hi"}
-    item = {"type": "message", "role": "user", "status": "completed", "content": [text]}
     store.responses.create(
         ACCOUNT,
         id=id,
@@ -81,7 +97,7 @@ def _add_response(store: Store, id: str) -> None:
         status="completed",
         previous_response_id=None,
         metadata={},
-        input_items=[{**item, "id": "after"}, {**item, "id": "msg_1"}],
+        input_items=[{**_ITEM, "id": "after"}, {**_ITEM, "id": "msg_1"}],
         response={
             "id": id,
             "object": "response",

@@ -43,7 +43,13 @@ SUITES = (
     (
         "openai",
         ("gpt-6-astra",),
-        ("test_responses.py", "responses/test_input_items.py", "responses/test_input_tokens.py"),
+        (
+            "test_responses.py",
+            "responses/test_input_items.py",
+            "responses/test_input_tokens.py",
+            "test_conversations.py",
+            "conversations/test_items.py",
+        ),
     ),
     (
         "anthropic",
@@ -58,14 +64,11 @@ EXPECTED = {
     ("chat.test_completions", "create_with_all_params", "not supported"): (
         "asks for a moderation and a search of the web"
     ),
-    ("chat.completions.test_messages", "list_with_all_params", "no message 'after'"): (
-        "begins after a message that no completion has"
-    ),
     ("test_responses", "create_with_all_params", "not supported"): (
-        "goes on from a conversation and a prompt kept elsewhere"
+        "asks for a prompt kept elsewhere"
     ),
-    ("responses.test_input_tokens", "count_with_all_params", "not supported"): (
-        "goes on from a conversation kept elsewhere"
+    ("responses.test_input_tokens", "count_with_all_params", "send one"): (
+        "goes on from a response and from a conversation, which exclude each other"
     ),
     ("test_messages", "with_all_params", "Error code: 400"): (
         "a property's schema is the text \"bar\"; asks for a container"

@@ -27,6 +27,7 @@ from firefront.gateway import (
 from firefront.gateway.anthropic import routes as anthropic
 from firefront.gateway.json_out import json_response
 from firefront.gateway.middleware import Envelope
+from firefront.gateway.responses import conversation_routes as conversations
 from firefront.gateway.responses import routes as responses
 from firefront.gateway.responses import stored_routes as stored_responses
 from firefront.gateway.responses.background import BackgroundRuns
@@ -43,8 +44,8 @@ async def _openapi() -> Response:
 
 def _routes() -> list[APIRoute]:
     modules = (
-        chat, completions, responses, stored_responses, anthropic, stored_completions, files,
-        models, tokens, schemas_check, health, docs,
+        chat, completions, responses, stored_responses, conversations, anthropic,
+        stored_completions, files, models, tokens, schemas_check, health, docs,
     )  # fmt: skip
     routers = [*(module.router for module in modules), _own]
     routes = [route for router in routers for route in router.routes]

@@ -31,6 +31,7 @@ class Message(msgspec.Struct, kw_only=True):
         str | list[dict[str, Any]] | None, doc('text, or parts {"type": "text", "text": ...}')
     ] = None
     name: str | None = None
+    id: Annotated[str | None, doc("what it is called where it is stored")] = None
     refusal: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     tool_call_id: str | None = None

@@ -3,6 +3,7 @@
 Owns the words and the keeping, which `chat` asks for.
 """
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter
@@ -114,10 +115,7 @@ async def list_messages(completion_id: str, request: Request) -> Response:
     """What was sent, message by message."""
     query = _page_query(request)
     completion = await _stored(completion_id, request)
-    messages = [
-        _message(completion.id, index, message)
-        for index, message in enumerate(completion.request.get("messages") or ())
-    ]
+    messages = _messages(completion)
     if query.order == "desc":
         messages.reverse()
     if query.after is not None:
@@ -183,8 +181,21 @@ def _object(completion: "Completion") -> dict[str, Any]:
     }
 
 
-def _message(completion_id: str, index: int, message: dict[str, Any]) -> dict[str, Any]:
-    """A message as it was sent; its parts, if it had some, once more as text."""
+def _messages(completion: "Completion") -> list[dict[str, Any]]:
+    """The messages as they were sent. One that came with an id of its own, as from a list like
+    this, keeps it."""
+    sent = completion.request.get("messages") or ()
+    counts = Counter(message.get("id") for message in sent)
+    messages = []
+    for index, message in enumerate(sent):
+        own_id = message.get("id")
+        is_usable = own_id and counts[own_id] == 1
+        messages.append(_message(own_id if is_usable else f"{completion.id}-{index}", message))
+    return messages
+
+
+def _message(id: str, message: dict[str, Any]) -> dict[str, Any]:
+    """A message under its id; its parts, if it had some, once more as text."""
     content = message.get("content")
     parts = content if isinstance(content, list) else None
     if parts is not None:
@@ -192,7 +203,7 @@ def _message(completion_id: str, index: int, message: dict[str, Any]) -> dict[st
     return {
         "name": None,
         **message,
-        "id": f"{completion_id}-{index}",
+        "id": id,
         "content": content,
         "content_parts": parts,
     }

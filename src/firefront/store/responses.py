@@ -10,11 +10,13 @@ import msgspec
 import sqlalchemy as sa
 
 from firefront.core.errors import RequestError
+from firefront.store.conversations import append_items
 from firefront.store.database import Database
 from firefront.store.pages import Order, Page, not_found, owned, read_page
 from firefront.store.tables import checked_id, responses, storable
 
 _KIND = "response"
+Said = tuple[str, list[dict[str, Any]]]  # a conversation's id, and items that come to it
 
 
 class StoredResponse(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,8 +52,9 @@ class Responses:
         metadata: dict[str, str],
         input_items: list[dict[str, Any]],
         response: dict[str, Any],
+        said: Said | None = None,
     ) -> None:
-        """Keep one, finished or begun."""
+        """Keep one, finished or begun; append what was `said` to its conversation."""
         row = {
             "account_id": account_id,
             "id": checked_id(id),
@@ -67,6 +70,8 @@ class Responses:
         try:
             with self._database.write() as connection:
                 connection.execute(sa.insert(responses).values(row))
+                if said is not None:
+                    append_items(connection, account_id, *said)
         except sa.exc.IntegrityError:
             raise RequestError(f"id: a response {id!r} exists", param="id") from None
 
@@ -80,14 +85,23 @@ class Responses:
         return _response(row)
 
     def update(
-        self, account_id: str, id: str, *, status: str, response: dict[str, Any]
+        self,
+        account_id: str,
+        id: str,
+        *,
+        status: str,
+        response: dict[str, Any],
+        said: Said | None = None,
     ) -> None:
-        """How it goes on, or ended. NotFoundError if the account has no such response."""
+        """How it goes on, or ended, and what of it goes to its conversation. NotFoundError if the
+        account has no such response."""
         change = sa.update(responses).where(owned(responses, account_id, id, _KIND))
         with self._database.write() as connection:
             done = connection.execute(change.values(status=status, response=response))
             if not done.rowcount:
                 raise not_found(_KIND, id)
+            if said is not None:
+                append_items(connection, account_id, *said)
 
     def delete(self, account_id: str, id: str) -> None:
         """NotFoundError if the account has no such response."""

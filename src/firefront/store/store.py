@@ -18,6 +18,7 @@ from firefront.core.errors import RequestError
 from firefront.core.paths import home as default_home
 from firefront.store.blobs import Blobs
 from firefront.store.completions import Completions
+from firefront.store.conversations import Conversations
 from firefront.store.database import Database, open_database
 from firefront.store.files import Files
 from firefront.store.migrate import migrate
@@ -29,13 +30,15 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """`files`, `completions` and `responses` block; `await store.run(store.files.get, ...)`."""
+    """`files`, `completions`, `conversations` and `responses` block;
+    `await store.run(store.files.get, ...)`."""
 
     def __init__(self, database: Database, contents: Blobs, now: Callable[[], float]) -> None:
         self._database = database
         self._workers = ThreadPoolExecutor(database.num_workers, thread_name_prefix="store")
         self.files = Files(database, contents, now)
         self.completions = Completions(database)
+        self.conversations = Conversations(database)
         self.responses = Responses(database)
 
     @classmethod

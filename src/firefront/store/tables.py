@@ -157,6 +157,34 @@ completion_metadata = sa.Table(
     ),
 )
 
+conversations = sa.Table(
+    "conversations",
+    metadata,
+    _sequence(),
+    _account(),
+    sa.Column("id", sa.String(200), nullable=False),
+    _seconds("created_at"),
+    sa.Column("metadata", JsonText, nullable=False),
+    sa.UniqueConstraint("account_id", "id"),
+)
+
+conversation_items = sa.Table(
+    "conversation_items",
+    metadata,
+    _sequence(),
+    sa.Column("account_id", sa.String(64), nullable=False),
+    sa.Column("conversation_id", sa.String(200), nullable=False),
+    sa.Column("id", sa.String(200), nullable=False),
+    sa.Column("item", JsonText, nullable=False),
+    sa.UniqueConstraint("account_id", "conversation_id", "id"),
+    sa.Index(None, "account_id", "conversation_id", "seq"),
+    sa.ForeignKeyConstraint(
+        ["account_id", "conversation_id"],
+        ["conversations.account_id", "conversations.id"],
+        ondelete="CASCADE",
+    ),
+)
+
 responses = sa.Table(
     "responses",
     metadata,

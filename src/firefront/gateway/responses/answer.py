@@ -32,6 +32,7 @@ class Envelope:
         self.id = f"resp_{stem}"
         self.created_at = int(time.time())
         self.model = model
+        self.conversation_id = request.conversation_id
         self.previous_response_id = request.previous_response_id
         self.metadata = dict(request.metadata or {})
         self._asked = _asked(request, task)
@@ -67,8 +68,10 @@ class Envelope:
 def _asked(request: ResponsesRequest, task: ChatTask) -> Json:
     """The request's settings, with what stands for those that it left out."""
     reasoning, text = request.reasoning, request.text
+    conversation_id = request.conversation_id
     return {
         "background": bool(request.background),
+        "conversation": None if conversation_id is None else {"id": conversation_id},
         "instructions": request.instructions,
         "max_output_tokens": request.max_output_tokens,
         "max_tool_calls": request.max_tool_calls,

@@ -58,6 +58,12 @@ class TextOptions(msgspec.Struct, kw_only=True):
     ] = None
 
 
+class ConversationParam(msgspec.Struct, kw_only=True):
+    """A conversation by its id."""
+
+    id: str
+
+
 class ResponsesRequest(GenerationRequest, kw_only=True):
     """POST /v1/responses."""
 
@@ -66,7 +72,6 @@ class ResponsesRequest(GenerationRequest, kw_only=True):
         "text": TextOptions,
     }
     refused: ClassVar[dict[str, Refusal]] = {
-        "conversation": (given, "is not supported; use previous_response_id"),
         "prompt": (given, "is not supported; send instructions and input"),
     }
 
@@ -80,6 +85,9 @@ class ResponsesRequest(GenerationRequest, kw_only=True):
     max_output_tokens: Annotated[int | None, doc("most tokens to generate, thought too")] = None
     max_tool_calls: Annotated[int | None, doc("of built-in tools, of which there are none")] = None
     previous_response_id: Annotated[str | None, doc("a stored response to go on from")] = None
+    conversation: Annotated[
+        str | ConversationParam | None, doc("a conversation to go on with; it gets what is said")
+    ] = None
     parallel_tool_calls: Annotated[bool | None, doc("false: at most one call a response")] = None
     reasoning: ReasoningOptions | None = None
     include: Annotated[list[str] | None, doc(f"{LOGPROBS}: log-probabilities")] = None
@@ -100,6 +108,11 @@ class ResponsesRequest(GenerationRequest, kw_only=True):
     ] = None
     prompt_cache_options: Annotated[dict[str, Any] | None, doc("accepted")] = None
     chat_template_kwargs: Annotated[dict[str, Any] | None, doc("values for the template")] = None
+
+    @property
+    def conversation_id(self) -> str | None:
+        given = self.conversation
+        return given.id if isinstance(given, ConversationParam) else given
 
     @property
     def is_stored(self) -> bool:
@@ -128,6 +141,10 @@ def check(request: ResponsesRequest) -> None:
             raise RequestError(f"{name}: {why}", param=name, code="unsupported_parameter")
     if request.background and not request.is_stored:
         raise RequestError("background: needs store to be true", param="background")
+    if request.conversation is not None and request.previous_response_id is not None:
+        raise RequestError(
+            "conversation: previous_response_id is there already; send one", param="conversation"
+        )
     _within("max_output_tokens", request.max_output_tokens, 1, 2**31 - 1)
     _within("max_tool_calls", request.max_tool_calls, 1, 2**31 - 1)
     _within("top_logprobs", request.top_logprobs, 0, MAX_LOGPROBS)

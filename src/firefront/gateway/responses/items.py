@@ -17,22 +17,23 @@ _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _ROLES = ("user", "assistant", "system", "developer")
 
 
-def references(given: str | list[Json]) -> list[tuple[int, str]]:
+def references(given: str | list[Json], where: str = "input") -> list[tuple[int, str]]:
     """The references among the items: their places, and the ids that they name."""
     if isinstance(given, str):
         return []
     return [
-        (i, _text(item, "id", f"input[{i}]"))
+        (i, _text(item, "id", f"{where}[{i}]"))
         for i, item in enumerate(given)
         if _kind(item) == "item_reference"
     ]
 
 
-def read_items(given: str | list[Json], stem: str) -> list[Json]:
-    """The items in their normal form. `stem` makes ids for those that have none."""
+def read_items(given: str | list[Json], stem: str, where: str = "input") -> list[Json]:
+    """The items in their normal form. `stem` makes ids for those that have none, `where` is the
+    field they stand in."""
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
-    return [_read(item, f"input[{i}]", f"{stem}_in{i}") for i, item in enumerate(given)]
+    return [_read(item, f"{where}[{i}]", f"{stem}_in{i}") for i, item in enumerate(given)]
 
 
 def _kind(item: Json) -> Any:

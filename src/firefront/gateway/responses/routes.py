@@ -98,41 +98,49 @@ async def _wanted(exchange: Exchange) -> _Wanted:
     check(asked)
     service, stem = asked.service(), new_stem()
     model = exchange.gateway.served(asked.model)
-    history = await _history(exchange.gateway, service, asked.previous_response_id)
+    history = await _history(exchange.gateway, service, asked)
     given = [] if asked.input is None else asked.input
-    items = read_items(await _with_references(exchange.gateway, service, given), stem)
+    items = read_items(await _with_references(exchange.gateway, service, given, history), stem)
     task = response_task(asked, history, items)
     return _Wanted(asked, service, model, items, task, stem)
 
 
-async def _history(gateway: Gateway, service: Service, last_id: str | None) -> list[Json]:
-    if last_id is None:
-        return []
-    store = await gateway.ready_store()
-    return await store.run(stored.conversation, store, service.account_id, last_id)
+async def _history(gateway: Gateway, service: Service, asked: ResponsesRequest) -> list[Json]:
+    for last_id, read in (
+        (asked.previous_response_id, stored.chain),
+        (asked.conversation_id, stored.conversation),
+    ):
+        if last_id is not None:
+            store = await gateway.ready_store()
+            return await store.run(read, store, service.account_id, last_id)
+    return []
 
 
 async def _with_references(
-    gateway: Gateway, service: Service, given: str | list[Json]
+    gateway: Gateway, service: Service, given: str | list[Json], history: list[Json]
 ) -> str | list[Json]:
     """The input with the items in place of references to them."""
     named = references(given)
     if not named or isinstance(given, str):
         return given
-    store = await gateway.ready_store()
-    found = await store.run(stored.find_items, store, service.account_id, named)
+    before = {item["id"]: item for item in history}
+    found = {place: before[item_id] for place, item_id in named if item_id in before}
+    if elsewhere := [(place, item_id) for place, item_id in named if item_id not in before]:
+        store = await gateway.ready_store()
+        found |= await store.run(stored.find_items, store, service.account_id, elsewhere)
     return [found.get(place, item) for place, item in enumerate(given)]
 
 
 async def _run(gateway: Gateway, generation: Generation, wanted: _Wanted) -> Run:
     asked = wanted.request
     envelope = Envelope(asked, wanted.task, model=wanted.model.name, stem=wanted.stem)
-    store = await gateway.ready_store() if asked.is_stored else None
+    is_kept = asked.is_stored or asked.conversation is not None
+    store = await gateway.ready_store() if is_kept else None
     return Run(
         gateway,
         generation,
         envelope,
-        Record(store, wanted.service, envelope, wanted.items),
+        Record(store, wanted.service, envelope, wanted.items, is_stored=asked.is_stored),
         tells_summary=asked.tells_summary,
         tells_perf=bool(asked.perf_metrics_in_response),
     )

@@ -15,17 +15,20 @@ from firefront.gateway.perf import perf_metrics
 from firefront.gateway.responses.answer import Envelope, usage_of
 from firefront.gateway.responses.events import Numbering, beginning, ending, error_event
 from firefront.gateway.responses.output import Output
+from firefront.gateway.responses.stored import said
 from firefront.gateway.state import Gateway
 from firefront.gateway.task import Service
 
 if TYPE_CHECKING:
+    from firefront.store.responses import Said  # heavy
     from firefront.store.store import Store  # heavy
 
 Json = dict[str, Any]
 
 
 class Record:
-    """The row of one response. `store` None: it is not kept, and nothing here does anything."""
+    """The row of one response, unless not `is_stored`, and what of it goes to its conversation.
+    `store` None: nothing is kept."""
 
     def __init__(
         self,
@@ -33,8 +36,11 @@ class Record:
         service: Service,
         envelope: Envelope,
         input_items: list[Json],
+        *,
+        is_stored: bool,
     ) -> None:
         self._store = store
+        self._is_stored = is_stored
         self._service = service
         self._envelope = envelope
         self._input_items = input_items
@@ -44,30 +50,47 @@ class Record:
         """Write the response as it is now."""
         if self._store is None:
             return
-        responses, envelope = self._store.responses, self._envelope
-        account_id, status = self._service.account_id, response["status"]
-        if not self._is_created:
+        try:
+            await self._store.run(self._write, self._store, response)
+        except NotFoundError:  # deleted while it ran
+            pass
+
+    def _write(self, store: "Store", response: Json) -> None:
+        account_id, envelope = self._service.account_id, self._envelope
+        appended = self._said(response)
+        if not self._is_stored:
+            if appended is not None:
+                store.conversations.append(account_id, *appended)
+        elif self._is_created:
+            store.responses.update(
+                account_id,
+                envelope.id,
+                status=response["status"],
+                response=response,
+                said=appended,
+            )
+        else:
             self._is_created = True
-            await self._store.run(
-                responses.create,
+            store.responses.create(
                 account_id,
                 id=envelope.id,
                 created_at=envelope.created_at,
                 model=envelope.model,
                 priority=self._service.priority,
-                status=status,
+                status=response["status"],
                 previous_response_id=envelope.previous_response_id,
                 metadata=envelope.metadata,
                 input_items=self._input_items,
                 response=response,
+                said=appended,
             )
-            return
-        try:
-            await self._store.run(
-                responses.update, account_id, envelope.id, status=status, response=response
-            )
-        except NotFoundError:  # deleted while it ran
-            pass
+
+    def _said(self, response: Json) -> "Said | None":
+        """What goes to the conversation: question and answer, once there is one."""
+        conversation_id = self._envelope.conversation_id
+        if conversation_id is None or response["status"] not in ("completed", "incomplete"):
+            return None
+        return conversation_id, [*self._input_items, *said(response)]
 
 
 class Run:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from firefront.store.store import Store  # heavy
 
 MAX_CHAIN = 1000  # responses that one goes on from
-MAX_CHAIN_BYTES = 64 << 20
+MAX_CHAIN_BYTES = 64 << 20  # of these, or of a conversation
+MAX_ITEMS = 10_000  # of a conversation
 RUNNING = ("queued", "in_progress")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _ITEM_ID = re.compile(r"[a-z]{2,4}_([0-9a-f]{32})_(in)?[0-9]{1,6}")
@@ -41,7 +42,7 @@ def no_response(response_id: str) -> NoReturn:
     )
 
 
-def conversation(store: "Store", account_id: str, last_id: str) -> list[Json]:
+def chain(store: "Store", account_id: str, last_id: str) -> list[Json]:
     """The items that led to a response and came of it, oldest first."""
     where = "previous_response_id"
     pieces: list[list[Json]] = []
@@ -59,8 +60,7 @@ def conversation(store: "Store", account_id: str, last_id: str) -> list[Json]:
             ) from None
         if record.status in RUNNING:
             raise RequestError(f"{where}: {wanted} has not ended yet", param=where)
-        said = [item for item in record.response["output"] if not _is_cut_call(item)]
-        pieces.append([*record.input_items, *said])
+        pieces.append([*record.input_items, *said(record.response)])
         num_bytes += len(msgspec.json.encode(pieces[-1]))
         if len(pieces) > MAX_CHAIN or num_bytes > MAX_CHAIN_BYTES:
             raise RequestError(
@@ -72,21 +72,50 @@ def conversation(store: "Store", account_id: str, last_id: str) -> list[Json]:
     return [item for piece in reversed(pieces) for item in piece]
 
 
-def _is_cut_call(item: Json) -> bool:
-    """A call that was cut off cannot be answered, so nobody could go on after it."""
-    return bool(item["type"] == "function_call" and item["status"] != "completed")
+def said(response: Json) -> list[Json]:
+    """The output that one can go on from: a call that was cut off cannot be answered."""
+    return [
+        item
+        for item in response["output"]
+        if item["type"] != "function_call" or item["status"] == "completed"
+    ]
+
+
+def conversation(store: "Store", account_id: str, conversation_id: str) -> list[Json]:
+    """The items of a conversation, oldest first; NotFoundError and RequestError name the field."""
+    where = "conversation"
+    try:
+        check_room(store, account_id, conversation_id, where)
+        return store.conversations.items(account_id, conversation_id).items
+    except NotFoundError:
+        raise NotFoundError(
+            f"{where}: no conversation {conversation_id[:128]!r} is stored",
+            param=where,
+            code="not_found",
+        ) from None
+
+
+def check_room(store: "Store", account_id: str, conversation_id: str, param: str) -> None:
+    """RequestError if a conversation is so long that nothing can be said in it any more."""
+    num_items, num_chars = store.conversations.size(account_id, conversation_id)
+    if num_items >= MAX_ITEMS or num_chars >= MAX_CHAIN_BYTES:
+        raise RequestError(
+            f"{param}: the conversation has {num_items} items of {num_chars} characters, as many "
+            f"as one may ({MAX_ITEMS}, {MAX_CHAIN_BYTES >> 20} Mi); begin another",
+            param=param,
+        )
 
 
 def find_items(
-    store: "Store", account_id: str, references: Iterable[tuple[int, str]]
+    store: "Store", account_id: str, references: Iterable[tuple[int, str]], param: str = "input"
 ) -> dict[int, Json]:
-    """The items that `references` (place in the input, id) name; RequestError for one that is
-    not there. An item's id has its response's in it, so it is found without an index."""
+    """The items that `references` (place in `param`, id) name; RequestError for one that is not
+    there. An item's id has its response's in it, so it is found without an index."""
     found = {}
     for place, item_id in references:
         item = _find_item(store, account_id, item_id)
         if item is None:
-            where = f"input[{place}].id"
+            where = f"{param}[{place}].id"
             raise RequestError(
                 f"{where}: no item {item_id[:128]!r} is stored; send the item itself",
                 param=where,
