@@ -74,6 +74,12 @@ def test_what_is_said_at_once_stays_together(begun: Store) -> None:
         assert said[first : first + 5] == [f"{number}-{i}" for i in range(5)]
 
 
+def test_very_many_at_once(begun: Store) -> None:
+    kept = begun.conversations.append("local", "conv_1", items(*map(str, range(1200)), "a"))
+    assert len(kept) == 1201 and kept[-1]["id"].startswith("a_")
+    assert ids_of(begun)[2:] == [item["id"] for item in kept]
+
+
 def test_a_response_and_what_it_says_are_kept_together(begun: Store) -> None:
     add_response(begun, "resp_1", said=("conv_1", items("c")))
     assert ids_of(begun) == ["a", "b", "c"]

@@ -17,6 +17,7 @@ from firefront.store.pages import Order, Page, not_found, owned
 from firefront.store.tables import checked_id, conversation_items, conversations
 
 _KIND = "conversation"
+_MAX_IDS = 500  # in one query: databases limit its parameters
 Json = dict[str, Any]
 
 
@@ -86,8 +87,10 @@ class Conversations:
     def append(self, account_id: str, id: str, items: Sequence[Json]) -> list[Json]:
         """Say `items`; as they are kept. NotFoundError as in `get`."""
         with self._database.write() as connection:
-            _get(connection, account_id, id)
-            return append_items(connection, account_id, id, items)
+            kept = append_items(connection, account_id, id, items)
+        if kept is None:
+            raise not_found(_KIND, id)
+        return kept
 
     def items(
         self,
@@ -134,17 +137,21 @@ class Conversations:
 
 def append_items(
     connection: sa.Connection, account_id: str, id: str, items: Sequence[Json]
-) -> list[Json]:
+) -> list[Json] | None:
     """Say `items` in a transaction that does more; as they are kept. An id that is taken gets an
-    addition. Nothing happens if the conversation is not there any more."""
-    kept: list[Json] = []
+    addition. None, and nothing happens, if the conversation is not there any more."""
     # Whoever appends waits here for others who do.
     there = sa.select(conversations.c.seq).where(owned(conversations, account_id, id, _KIND))
-    if not items or connection.scalar(there.with_for_update()) is None:
-        return kept
-    taken_ids = conversation_items.c.id.in_([item["id"] for item in items])
-    chosen = sa.select(conversation_items.c.id).where(_within(account_id, id), taken_ids)
-    taken = set(connection.scalars(chosen))
+    if connection.scalar(there.with_for_update()) is None:
+        return None
+    kept: list[Json] = []
+    taken: set[str] = set()
+    ids = [item["id"] for item in items]
+    for first in range(0, len(ids), _MAX_IDS):
+        some = conversation_items.c.id.in_(ids[first : first + _MAX_IDS])
+        taken |= {*connection.scalars(
+            sa.select(conversation_items.c.id).where(_within(account_id, id), some)
+        )}
     for item in items:
         own_id = item["id"]
         if own_id in taken:
@@ -171,12 +178,15 @@ def _within(account_id: str, id: str) -> sa.ColumnElement[bool]:
     return sa.and_(columns.account_id == account_id, columns.conversation_id == id)
 
 
-def _named(account_id: str, id: str, item_id: str) -> sa.ColumnElement[bool]:
-    return sa.and_(owned(conversation_items, account_id, item_id, "item"), _within(account_id, id))
+def _named(
+    account_id: str, id: str, item_id: str, param: str = "item_id"
+) -> sa.ColumnElement[bool]:
+    own = owned(conversation_items, account_id, item_id, "item", param=param)
+    return sa.and_(own, _within(account_id, id))
 
 
 def _place_of(connection: sa.Connection, account_id: str, id: str, item_id: str) -> int:
-    chosen = sa.select(conversation_items.c.seq).where(_named(account_id, id, item_id))
+    chosen = sa.select(conversation_items.c.seq).where(_named(account_id, id, item_id, "after"))
     place: int | None = connection.scalar(chosen)
     if place is None:
         raise not_found("item", item_id, param="after")

@@ -30,10 +30,12 @@ def not_found(kind: str, id: str, *, param: str = "id") -> NotFoundError:
     return NotFoundError(f"{param}: no {kind} {id[:100]!r}", param=param, code="not_found")
 
 
-def owned(table: sa.Table, account_id: str, id: str, kind: str) -> sa.ColumnElement[bool]:
+def owned(
+    table: sa.Table, account_id: str, id: str, kind: str, *, param: str = "id"
+) -> sa.ColumnElement[bool]:
     """The condition that finds one row of an account; NotFoundError if the id can be none."""
     if not is_id(id):
-        raise not_found(kind, id)
+        raise not_found(kind, id, param=param)
     return sa.and_(table.c.account_id == account_id, table.c.id == id)
 
 

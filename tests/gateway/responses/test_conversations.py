@@ -139,6 +139,32 @@ def test_references(strict: openai.OpenAI) -> None:
     assert texts(strict, other.id) == ["x"]
 
 
+def test_a_result_whose_call_was_deleted(strict: openai.OpenAI) -> None:
+    begun = strict.conversations.create(items=[{"role": "user", "content": "5?"}, CALL])
+    (result,) = strict.conversations.items.create(begun.id, items=[RESULT]).data
+    call = next(i for i in strict.conversations.items.list(begun.id) if i.type == "function_call")
+    fields: dict[str, Any] = {"model": "fake", "conversation": begun.id, "input": say("x")}
+    assert strict.responses.create(**fields).output_text == "x"
+    strict.conversations.items.delete(call.id, conversation_id=begun.id)
+    with pytest.raises(openai.BadRequestError, match=result.id) as caught:
+        strict.responses.create(**fields)
+    assert caught.value.param == "conversation"
+    strict.conversations.items.delete(result.id, conversation_id=begun.id)
+    assert strict.responses.create(**fields).output_text == "x"
+
+
+def test_more_than_a_conversation_may_have(live: Live) -> None:
+    client = live.sdk()
+    begun = client.conversations.create()
+    many = [{"role": "user", "content": ""}] * 10_001
+    with pytest.raises(openai.BadRequestError, match="10000") as caught:
+        client.responses.create(
+            model="fake", conversation=begun.id, input=many, truncation="auto"
+        )
+    assert caught.value.param == "input"
+    assert texts(client, begun.id) == []
+
+
 def test_deleted_while_a_response_runs(live: Live, strict: openai.OpenAI) -> None:
     begun = strict.conversations.create()
     slow = strict.responses.create(
@@ -169,9 +195,12 @@ TOO_MANY = [{"role": "user", "content": "x"}] * 21
         ("POST", "/ID", {}, 400, "metadata"),
         ("GET", "/ID/items?limit=101", None, 400, "limit"),
         ("GET", "/ID/items?order=up", None, 400, "order"),
+        ("POST", "", {"items": [RESULT, CALL]}, 400, "items[0].call_id"),
+        ("POST", "/ID/items", {"items": [RESULT]}, 400, "items[0].call_id"),
         ("GET", "/ID/items?after=none", None, 404, "after"),
+        ("GET", "/ID/items?after=a%20b", None, 404, "after"),
         ("GET", "/ID/items/none", None, 404, "item_id"),
-        ("DELETE", "/ID/items/%00", None, 404, "id"),
+        ("DELETE", "/ID/items/%00", None, 404, "item_id"),
         ("GET", "/conv_none", None, 404, "id"),
         ("GET", "/conv_none/items", None, 404, "id"),
         ("POST", "/conv_none/items", {"items": TOO_MANY[:1]}, 404, "id"),

@@ -22,7 +22,7 @@ from firefront.gateway.openapi import accepts
 from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.responses import stored
 from firefront.gateway.responses.answer import new_stem
-from firefront.gateway.responses.items import read_items, references
+from firefront.gateway.responses.items import check_results, read_items, references
 from firefront.gateway.state import Gateway
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ async def create_conversation(request: Request) -> Response:
     metadata = checked_metadata(asked.metadata)
     stem = new_stem()
     items = await _read(request, asked.items or [], stem)
+    check_results(items, (), "items")
     store = await gateway.ready_store()
     conversation = await store.run(
         store.conversations.create,
@@ -145,7 +146,10 @@ async def add_items(conversation_id: str, request: Request) -> Response:
     store, account_id = await gateway.ready_store(), account_of(request)
 
     def add() -> list[Json]:
-        stored.check_room(store, account_id, conversation_id, "conversation_id")
+        stored.check_room(store, account_id, conversation_id, len(items), "conversation_id")
+        if any(item["type"] == "function_call_output" for item in items):
+            before = store.conversations.items(account_id, conversation_id).items
+            check_results(items, before, "items")
         return store.conversations.append(account_id, conversation_id, items)
 
     return json_response(page_object(await store.run(add), has_more=False))

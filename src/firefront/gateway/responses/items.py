@@ -180,7 +180,8 @@ def chat_messages(
                 _turn(messages).setdefault("tool_calls", []).append(call)
                 names[item["call_id"]] = item["name"]
             case "function_call_output":
-                messages.append(_result(item, names, f"input[{place}].call_id"))
+                where = f"input[{place}].call_id" if place >= 0 else "conversation"
+                messages.append(_result(item, names, where))
     for message in messages:
         message.setdefault("content", None if "tool_calls" in message else "")
     return messages
@@ -201,11 +202,22 @@ def _say(messages: list[Json], role: str, text: str) -> None:
         messages.append({"role": role, "content": text})
 
 
+def check_results(items: Sequence[Json], before: Sequence[Json], where: str) -> None:
+    """RequestError naming the place of a result whose call is neither in `before` nor before it."""
+    call_ids = {item["call_id"] for item in before if item["type"] == "function_call"}
+    for place, item in enumerate(items):
+        if item["type"] == "function_call":
+            call_ids.add(item["call_id"])
+        elif item["type"] == "function_call_output":
+            _result(item, dict.fromkeys(call_ids, ""), f"{where}[{place}].call_id")
+
+
 def _result(item: Json, names: dict[str, str], where: str) -> Json:
     call_id, output = item["call_id"], item["output"]
     if call_id not in names:
         raise RequestError(
-            f"{where}: no function_call before it has the call_id {call_id!r}", param=where
+            f"{where}: no function_call before the item {item['id']!r} has its call_id {call_id!r}",
+            param=where,
         )
     content = output if isinstance(output, str) else _joined(output)
     return {"role": "tool", "tool_call_id": call_id, "name": names[call_id], "content": content}

@@ -101,6 +101,12 @@ async def _wanted(exchange: Exchange) -> _Wanted:
     history = await _history(exchange.gateway, service, asked)
     given = [] if asked.input is None else asked.input
     items = read_items(await _with_references(exchange.gateway, service, given, history), stem)
+    if asked.conversation_id is not None and len(history) + len(items) > stored.MAX_ITEMS:
+        raise RequestError(
+            f"input: {len(items)} items after the {len(history)} of the conversation are too many, "
+            f"at most {stored.MAX_ITEMS}; begin another",
+            param="input",
+        )
     task = response_task(asked, history, items)
     return _Wanted(asked, service, model, items, task, stem)
 

@@ -85,7 +85,7 @@ def conversation(store: "Store", account_id: str, conversation_id: str) -> list[
     """The items of a conversation, oldest first; NotFoundError and RequestError name the field."""
     where = "conversation"
     try:
-        check_room(store, account_id, conversation_id, where)
+        check_room(store, account_id, conversation_id, 1, where)
         return store.conversations.items(account_id, conversation_id).items
     except NotFoundError:
         raise NotFoundError(
@@ -95,13 +95,16 @@ def conversation(store: "Store", account_id: str, conversation_id: str) -> list[
         ) from None
 
 
-def check_room(store: "Store", account_id: str, conversation_id: str, param: str) -> None:
-    """RequestError if a conversation is so long that nothing can be said in it any more."""
+def check_room(
+    store: "Store", account_id: str, conversation_id: str, num_new: int, param: str
+) -> None:
+    """RequestError if a conversation is too long for so many more items."""
     num_items, num_chars = store.conversations.size(account_id, conversation_id)
-    if num_items >= MAX_ITEMS or num_chars >= MAX_CHAIN_BYTES:
+    if num_items + num_new > MAX_ITEMS or num_chars >= MAX_CHAIN_BYTES:
         raise RequestError(
-            f"{param}: the conversation has {num_items} items of {num_chars} characters, as many "
-            f"as one may ({MAX_ITEMS}, {MAX_CHAIN_BYTES >> 20} Mi); begin another",
+            f"{param}: the conversation has {num_items} items of {num_chars} characters, with "
+            f"{num_new} more it would have too many ({MAX_ITEMS}, {MAX_CHAIN_BYTES >> 20} Mi); "
+            "begin another",
             param=param,
         )
 
