@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from firefront.core.errors import FirefrontError, OverloadedError, ReplicaError,
 
 DEFAULT_COMMAND = (sys.executable, "-m", "firefront.engine.worker")
 MAX_UNSENT_BYTES = 128 << 20
+_READ_BYTES = 1 << 20
 _EXIT_LIMIT_S = 2.0
 
 
@@ -36,6 +38,8 @@ class ReplicaProcess:
         self._folder = folder
         self._process = process
         self._token = token
+        self._unread = bytearray()
+        self._frames: deque[bytes] = deque()
         self._reader: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._connected = asyncio.Event()
@@ -102,12 +106,28 @@ class ReplicaProcess:
         """The next frame; None when the process is gone or speaks something else."""
         assert self._reader is not None
         try:
-            length = int.from_bytes(await self._reader.readexactly(4), "little")
-            if length > messages.MAX_FRAME_BYTES:
-                return None
-            return messages.decode(await self._reader.readexactly(length))
-        except (asyncio.IncompleteReadError, OSError, msgspec.DecodeError, RecursionError):
+            while not self._frames:
+                data = await self._reader.read(_READ_BYTES)
+                if not data:
+                    return None
+                self._unread += data
+                self._split()
+            return messages.decode(self._frames.popleft())
+        except (OSError, msgspec.DecodeError, RecursionError, ValueError):
             return None
+
+    def _split(self) -> None:
+        """Take the whole frames out of what was read: those of one step come in one piece."""
+        unread, place = self._unread, 0
+        while len(unread) >= place + 4:
+            end = place + 4 + int.from_bytes(unread[place : place + 4], "little")
+            if end - place > messages.MAX_FRAME_BYTES + 4:
+                raise ValueError("a frame is too long")
+            if end > len(unread):
+                break
+            self._frames.append(bytes(unread[place + 4 : end]))
+            place = end
+        del unread[:place]
 
     def send(self, message: messages.Message) -> None:
         """Hand a frame to the socket without waiting; OverloadedError when too much is unsent."""

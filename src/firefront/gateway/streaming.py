@@ -6,7 +6,7 @@ error frame, never with a silent cut; an error before the first byte is a plain 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from starlette.requests import Request
@@ -54,45 +54,75 @@ class EventStream(Response):
         self._error_frame = error_frame
         self._keep_alive = keep_alive
         self._begun = False
+        self._sending = asyncio.Lock()  # a message at a time
+        self._sent_s = 0.0  # when the last was on its way
+        self._end: Literal["left", "stalled"] | None = None  # how the client ended it
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        gone = asyncio.ensure_future(disconnected(Request(scope, receive)))
-        event: asyncio.Future[bytes] | None = None
+        me = asyncio.current_task()
+        assert me is not None
+
+        def ended(task: asyncio.Task[Any]) -> None:
+            self._end = self._end or "left"
+            me.cancel()
+
+        self._sent_s = asyncio.get_running_loop().time()
+        watching = [
+            asyncio.create_task(disconnected(Request(scope, receive))),
+            asyncio.create_task(self._keep_up(send)),
+        ]
+        for task in watching:
+            task.add_done_callback(ended)
         try:
-            while True:
-                if event is None:
-                    event = asyncio.ensure_future(anext(self._events))
-                waited: set[asyncio.Future[Any]] = {gone, event}
-                await asyncio.wait(
-                    waited, timeout=self._keep_alive_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                if gone.done():
-                    return
-                if not event.done():
-                    await self._send(send, self._keep_alive)
-                    continue
-                try:
-                    data = event.result()
-                except StopAsyncIteration:
-                    break
-                event = None
+            await self._tell(scope, receive, send)
+        except asyncio.CancelledError:
+            if self._end is None or me.uncancel():
+                raise
+            if self._end == "stalled":
+                log.warning("client does not read, connection dropped")
+        finally:
+            for task in watching:
+                task.remove_done_callback(ended)
+                task.cancel()
+            self._close()
+
+    async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """All events, or those up to an error and the error."""
+        try:
+            async for data in self._events:
                 await self._send(send, data)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:
-            log.warning("client does not read, connection dropped")
         except FirefrontError as error:
             await self._fail(error, scope, receive, send)
         except Exception:
             log.exception("stream failed")
             await self._fail(INTERNAL, scope, receive, send)
-        finally:
-            gone.cancel()
-            if event is not None:
-                event.cancel()
-            self._close()
+        else:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _keep_up(self, send: Send) -> None:
+        """Say something where nothing is said for long; returns if the client does not read."""
+        now_s = asyncio.get_running_loop().time
+        while True:
+            if self._sending.locked():
+                due_s = self._sent_s + self._stall_limit_s
+                if now_s() >= due_s:
+                    self._end = "stalled"
+                    return
+            else:
+                due_s = self._sent_s + self._keep_alive_s
+                if now_s() >= due_s:
+                    try:
+                        async with asyncio.timeout(self._stall_limit_s):
+                            await self._send(send, self._keep_alive)
+                    except TimeoutError:
+                        self._end = "stalled"
+                        return
+                    continue
+            await asyncio.sleep(min(due_s - now_s(), self._stall_limit_s / 4))
 
     async def _send(self, send: Send, data: bytes) -> None:
-        async with asyncio.timeout(self._stall_limit_s):
+        async with self._sending:
+            self._sent_s = asyncio.get_running_loop().time()
             if not self._begun:
                 self._begun = True
                 await send(
@@ -110,8 +140,5 @@ class EventStream(Response):
         if not self._begun:
             await error_response(scope, error)(scope, receive, send)
             return
-        try:
-            await self._send(send, self._error_frame(error))
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:
-            log.warning("client does not read, connection dropped")
+        await self._send(send, self._error_frame(error))
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
