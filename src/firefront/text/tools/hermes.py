@@ -8,6 +8,7 @@ from firefront.core.chat import Tool, ToolChoice
 from firefront.text.answer_events import AnswerEvents, new_call_id
 from firefront.text.incoming import Incoming, Steps
 from firefront.text.tools.call_object import CallObject, object_grammar
+from firefront.text.tools.fenced import Fenced, fenced_grammar, read_fenced
 from firefront.text.tools.format import (
     FREE_TEXT,
     CallGrammar,
@@ -42,9 +43,32 @@ class HermesFormat:
 
     def grammar(self, offered: Sequence[Offered], *, parallel: bool) -> CallGrammar:
         call, definitions = object_grammar(offered, "arguments")
-        return enclosed_grammar(self.open, f'"\\n" {call} "\\n"', self.close, definitions, parallel)
+        body = f'"\\n" {call} "\\n"'
+        marked = enclosed_grammar(self.open, body, self.close, definitions, parallel)
+        fenced = fenced_grammar(offered, parallel=parallel)
+        return marked if fenced is None else self._with_fenced(marked, body, fenced, parallel)
+
+    def _with_fenced(
+        self, marked: CallGrammar, body: str, fenced: Fenced, parallel: bool
+    ) -> CallGrammar:
+        """Text that begins as a fenced call does is one, and is constrained as others are."""
+        first, first_rule = self.open.after_text("first_and_open", fenced.not_first)
+        ending = f"{body} {self.close.lark}"
+        lines = [marked.definitions, fenced.definitions, first_rule]
+        if parallel:
+            after, after_rule = self.open.after_text("next_and_open", fenced.not_next)
+            lines.append(after_rule)
+            then = f"( {after} {ending} called* {FREE_TEXT} | {fenced.not_next} )"
+            text = f"( {first} {ending} called* {FREE_TEXT} | {fenced.not_first} )"
+        else:
+            lines.append(r"FENCED_CLOSE: /([ \t\r\n]*\])?([ \t\r\n]*```)?[ \t\r\n]*/")
+            then, text = "FENCED_CLOSE", f"( {first} {ending} | {fenced.not_first} )"
+        answer = f"( {fenced.calls} {then} | {text} )"
+        definitions = "\n".join(line for line in lines if line)
+        return CallGrammar(marked.calls, answer, marked.beside, definitions)
 
     def read(self, text: Incoming, out: AnswerEvents, tools: Sequence[Tool]) -> Steps[None]:
+        yield from read_fenced(text, out, {tool.name for tool in tools})
         is_called = False
         while word := (yield from text.until((self.open.text, self.close.text), out.content)):
             if word == self.close.text:
