@@ -155,7 +155,7 @@ class AllAllowed:
     """A guide that knows of no grammar."""
 
     masks = np.full((1, 4), 2**32 - 1, np.uint32)
-    can_step_back = False
+    can_step_back = is_steady = False
 
     def look(self, drafts: list[int]) -> int:
         return 0

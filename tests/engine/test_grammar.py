@@ -14,6 +14,7 @@ from firefront.core.chat import Constraint
 from firefront.core.errors import GrammarError, RequestError
 from firefront.core.messages import Submit
 from firefront.core.sampling import SamplingParams
+from firefront.engine import grammar
 from firefront.engine.grammar import Grammars, Guide
 from tests.engine import adversary
 from tests.engine.adversary import Adversary, grammar_of, steered
@@ -177,6 +178,51 @@ def test_steered_and_free_neighbours_are_as_alone() -> None:
         grammar = schema_grammar(SCHEMAS[i])
         alone.submit("a", [i + 1] * 7, with_fields(LONG, seed=i), grammar=grammar)
         assert alone.run()["a"].token_ids == outputs[f"held{i}"].token_ids
+
+
+LETTERS = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {
+            "text": {"type": "string"},
+            "kind": {"enum": ["the", "and"]},
+            "short": {"type": "string", "maxLength": 9},
+        },
+        "required": ["text", "kind", "short"],
+        "additionalProperties": False,
+    },
+    "minItems": 2,
+    "maxItems": 3,
+}
+
+
+@pytest.mark.parametrize("steady", [1, 2, 5, 24])
+@pytest.mark.parametrize("stop", [(), ("th",), ("e",)])
+def test_bursts_under_a_mask_that_stays_give_what_steps_give(
+    monkeypatch: pytest.MonkeyPatch, steady: int, stop: tuple[str, ...]
+) -> None:
+    """Long texts run in bursts; a token that changes what is allowed is the last that counts."""
+    monkeypatch.setattr(grammar, "STEADY_TOKENS", steady)
+    free = SamplingParams(temperature=1.0, seed=3, max_tokens=300, ignore_eos=True)
+
+    def run(max_burst: int) -> tuple[Harness, dict[str, Output]]:
+        harness = steered(max_burst=max_burst, hold_s=100.0)
+        harness.submit("free", [1, 2, 3], free)
+        for i in range(4):
+            sampling = with_fields(LONG, seed=i, max_tokens=300, stop=stop)
+            source = schema_grammar(LETTERS if i else {"type": "string", "minLength": 250})
+            harness.submit(str(i), [i + 1] * 8, sampling, grammar=source)
+        return harness, harness.run()
+
+    single, steps = run(1)
+    together, bursts = run(16)
+    assert single.executor.bursts == [] and sum(together.executor.bursts) > 0
+    for name, output in steps.items():
+        other = bursts[name]
+        assert other.token_ids == output.token_ids and other.text == output.text
+        assert other.finish == output.finish
+    together.engine.check_invariants()
 
 
 def test_preempted_in_a_small_pool_and_still_right() -> None:

@@ -46,7 +46,7 @@ class Bursts:
         if num_steps * step_s > limit_s:
             num_steps = int(limit_s / step_s)
         for sequence in decodes:
-            if sequence.is_steered or sequence.first_token_s is None:
+            if not sequence.is_steady or sequence.first_token_s is None:
                 return 1
             num_steps = min(num_steps, sequence.steps_until_change())
         return scheduler.reserve(decodes, num_steps) if num_steps > 1 else 1

@@ -324,17 +324,22 @@ class Engine:
             self._run(decodes, [], deltas)
             return 1
         now_s = self._clock.now()
+        is_cut = num_done < num_steps
+        before = [sequence.num_tokens for sequence in decodes]
         for row, sequence in enumerate(decodes):
             try:
                 taken = tokens[row][: num_done - bad[row]]  # only the last step can be bad
                 if taken:
                     rows_taken = range(row, num_done * num_seqs, num_seqs)
-                    self._uptake.take(sequence, taken, result, rows_taken, deltas, now_s)
+                    self._uptake.take(
+                        sequence, taken, result, rows_taken, deltas, now_s, of_one_mask=True
+                    )
+                    is_cut = is_cut or sequence.num_tokens - before[row] < len(taken)
                 if bad[row] and not sequence.is_finished:
                     self._uptake.fail_bad(sequence, deltas)
             except Exception as error:
                 self._uptake.fail(sequence, deltas, "finishing", error)
-        if num_done < num_steps:
+        if is_cut:
             self._buffers.forget()
             for sequence in decodes:
                 self._scheduler.trim(sequence, sequence.num_computed)

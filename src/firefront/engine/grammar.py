@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import llguidance
 
 MAX_GRAMMAR_BYTES = 1 << 20
+STEADY_TOKENS = 24  # a text that is so long already will mostly go on for some tokens
 MAX_CACHED = 256
 MAX_CACHED_BYTES = 8 << 20  # of grammars' sources; compiled, they take some times as much
 
@@ -107,11 +108,11 @@ class Grammars:
 class Guide:
     """One sequence's place in its grammar. After `look`, row 0 of `masks` says bit by bit which
     tokens may come next, and row i which may come after the i-th of the drafts that were looked
-    at."""
+    at. While a long text lasts (`is_steady`) row 0 is the same after each token."""
 
     __slots__ = (
-        "_address", "_allowed", "_is_quick", "_matcher", "_not_ends", "_row_bytes", "can_step_back",
-        "masks",
+        "_address", "_allowed", "_is_fresh", "_is_quick", "_last_mask", "_matcher", "_not_ends",
+        "_num_equal", "_row_bytes", "can_step_back", "masks",
     )  # fmt: skip
 
     def __init__(
@@ -127,6 +128,9 @@ class Guide:
         self._not_ends = ~mask_of(eos_ids, vocab_size)
         self._allowed: NDArray[np.uint32] | None = None
         self._is_quick = True
+        self._is_fresh = False  # row 0 is of this place
+        self._last_mask = np.zeros(self._row_bytes // 4, np.uint32)  # row 0 as it was last
+        self._num_equal = 0  # how often it has been the same
         self.can_step_back = can_step_back
         self._reserve(1)
 
@@ -143,6 +147,7 @@ class Guide:
 
     def take(self, token: int) -> bool:
         """Move on by a token that was chosen. True when the grammar has ended."""
+        self._is_fresh = False
         if not self._matcher.consume_token(token) or self._matcher.is_error():
             raise self._error()
         return bool(self._matcher.is_stopped())
@@ -156,7 +161,7 @@ class Guide:
         allowed, and no further than where tokens are forced."""
         if len(drafts) >= len(self.masks):
             self._reserve(len(drafts) + 1)
-        self._fill(0)
+        self._fill_first()
         num_taken = 0
         matcher = self._matcher
         if matcher.is_stopped() and not matcher.is_accepting():
@@ -173,6 +178,28 @@ class Guide:
             if num_taken and not matcher.rollback(num_taken):
                 raise self._error()
         return num_taken
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether what may come next has been the same for long."""
+        return self._num_equal >= STEADY_TOKENS
+
+    def stays(self) -> bool:
+        """Whether what may come next is what might have come before the last token."""
+        return self._fill_first()
+
+    def _fill_first(self) -> bool:
+        """Fill row 0; whether it is what it was."""
+        if self._is_fresh:
+            return self._num_equal > 0
+        self._fill(0)
+        self._is_fresh = True
+        mask = self.masks[0]
+        is_equal = bool((mask == self._last_mask).all())
+        self._num_equal = self._num_equal + 1 if is_equal else 0
+        if not is_equal:
+            self._last_mask[:] = mask
+        return is_equal
 
     def _may_come(self, row: int, token: int) -> bool:
         return bool(self.masks[row, token >> 5] >> (token & 31) & 1)
@@ -197,6 +224,7 @@ class Guide:
 
     def _reserve(self, num_rows: int) -> None:
         self.masks = np.zeros((num_rows, self._row_bytes // 4), np.uint32)
+        self._is_fresh = False
         self._address = self.masks.ctypes.data
 
     def _error(self) -> GrammarError:

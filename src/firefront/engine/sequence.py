@@ -89,8 +89,13 @@ class Sequence:
 
     @property
     def is_steered(self) -> bool:
-        """True when Python must say after each token which may come next."""
+        """True when Python says after each token which may come next."""
         return self.guide is not None
+
+    @property
+    def is_steady(self) -> bool:
+        """True when what may come next is unlikely to change with a token."""
+        return self.guide is None or self.guide.is_steady
 
     @property
     def is_decode(self) -> bool:

@@ -80,10 +80,13 @@ class Uptake:
         rows: range,
         deltas: list[Delta],
         now_s: float,
+        *,
+        of_one_mask: bool = False,
     ) -> None:
         """Append chosen tokens (of `rows`) to a sequence, up to one that ends it or forces others,
         and their Delta to `deltas`. All but the last have been computed; what follows the end never
-        was. Forced tokens are appended without having been chosen."""
+        was. Forced tokens are appended without having been chosen. `of_one_mask`: what is allowed
+        was not looked at between them, so one that changes it is the last, too."""
         finish, stop_reason, text = None, None, ""
         forced: list[int] = []
         num_taken = 0
@@ -95,7 +98,10 @@ class Uptake:
                 forced = sequence.guide.forced()
             if finish is not None or forced:
                 break
-        is_last_computed = num_taken < len(tokens) and finish is None
+            if of_one_mask and sequence.guide is not None and num_taken < len(tokens):
+                if not sequence.guide.stays():
+                    break
+        is_last_computed = bool(forced) and num_taken < len(tokens) and finish is None
         self._scheduler.advance(sequence, sequence.num_tokens - (not is_last_computed))
         tokens = tokens[:num_taken]
         for token in forced:
