@@ -177,6 +177,8 @@ class Executor {
   void head(Op& op, int thread);
   bool is_greedy(const StepView& view, const SampleRow& row) const;
   bool is_narrow(const StepView& view, const SampleRow& row) const;
+  int64_t num_allowed_panels(const StepView& view, const SampleRow& row) const;
+  void mask_panel(int row, int64_t panel, float* out) const;
   void plan_head(const StepView& view);
   void choose_panels(const StepView& view, HeadGroup& group);
   void head_unit(const Op& op, const HeadGroup& group, int64_t unit, const Activations& input,

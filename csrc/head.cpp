@@ -2,6 +2,7 @@
 // few tokens get the logits of those tokens' panels alone, bit for bit what the whole head gives
 // there.
 #include <algorithm>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 
@@ -27,9 +28,10 @@ void clear(float* logits, int64_t stride, int count, int64_t first, int64_t last
 
 }  // namespace
 
-// True for rows that need no logit but the largest.
+// True for rows that need no logit but the largest, of those that a wide mask allows.
 bool Executor::is_greedy(const StepView& view, const SampleRow& row) const {
-  return row.temperature < 1e-5f && row.num_logprobs < 0 && row.target < 0 && row.mask_row < 0 &&
+  return row.temperature < 1e-5f && row.num_logprobs < 0 && row.target < 0 &&
+         (row.mask_row < 0 || num_allowed_panels(view, row) * kFewPanels > ops_.back().units) &&
          row.bias_len == 0 && row.repetition_penalty == 1 && row.presence_penalty == 0 &&
          row.frequency_penalty == 0 && !view.logits;
 }
@@ -37,10 +39,16 @@ bool Executor::is_greedy(const StepView& view, const SampleRow& row) const {
 // True for rows that need only the logits that their mask allows.
 bool Executor::is_narrow(const StepView& view, const SampleRow& row) const {
   if (row.mask_row < 0 || row.target >= 0 || row.num_logprobs >= 0) return false;
+  const int64_t count = num_allowed_panels(view, row);
+  return count > 0 && count * kFewPanels <= ops_.back().units;
+}
+
+// How many panels have a token that the row's mask allows.
+int64_t Executor::num_allowed_panels(const StepView& view, const SampleRow& row) const {
   const uint32_t* mask = view.sample.masks + int64_t{row.mask_row} * view.sample.mask_words;
   int64_t count = 0;
   each_panel(mask, ops_.back().units, [&](int64_t) { ++count; });
-  return count > 0 && count * kFewPanels <= ops_.back().units;
+  return count;
 }
 
 // Puts the rows in the order in which they are computed: greedy rows, other whole rows, narrow
@@ -125,9 +133,24 @@ void Executor::head_unit(const Op& op, const HeadGroup& group, int64_t unit,
   const int64_t first = panel * kPanelRows;
   const int greedy = group.num_greedy,
             last = std::min<int64_t>(sizes_.head_rows - first, kPanelRows);
+  for (int r = 0; r < greedy; ++r)
+    mask_panel(head_rows_[group.first + r], panel, scratch.out + r * kPanelRows);
   kernels_.peak_rows(scratch.out, greedy, static_cast<int32_t>(first), last, peaks_[thread].data());
   kernels_.store_rows(scratch.out + greedy * kPanelRows, group.count - greedy, kPanelRows, nullptr,
                       nullptr, logits_stride_, logits_ + greedy * logits_stride_ + first);
+}
+
+// Puts what the row's mask does not allow of a panel below all else. What is not finite stays: it
+// is an error wherever it is.
+void Executor::mask_panel(int row, int64_t panel, float* out) const {
+  const SampleInputs& sample = view_->sample;
+  const int mask_row = view_->rows[row].mask_row;
+  if (mask_row < 0) return;
+  const uint32_t word = sample.masks[int64_t{mask_row} * sample.mask_words + panel / 2];
+  const uint32_t allowed = word >> (panel % 2 * kPanelRows) & 0xffff;
+  if (allowed == 0xffff) return;
+  for (int i = 0; i < kPanelRows; ++i)
+    if (!(allowed >> i & 1) && std::isfinite(out[i])) out[i] = -FLT_MAX;
 }
 
 // The largest of all threads' peaks of the group's row `index`.

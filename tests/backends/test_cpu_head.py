@@ -89,6 +89,31 @@ def test_narrow_and_whole_rows_of_one_batch(temperature: float, isa: str) -> Non
     assert not computed.all() and len(set(tokens[narrow].tolist())) > 10
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_greedy_rows_with_wide_masks_and_without(isa: str) -> None:
+    """Their logits are never written, and the choices are those of rows whose logits are."""
+    vocab, count = 3021, 40
+    executor = cpu_executor(checkpoint_of(vocab), isa)
+    inputs, _ = one_step(np.arange(count, dtype=np.int32))
+    free = executor.step(inputs, sampler_rows(count)).token_ids
+    # Masks without what would be chosen, without its panel, and with little else than its half.
+    wide = [sorted(set(range(vocab)) - {int(token)}) for token in free[:20]]
+    wide += [
+        [t for t in range(vocab) if t // PANEL != token // PANEL] for token in free[20:30].tolist()
+    ]
+    wide += [
+        [t for t in range(vocab) if t % 16 in (token % 16, 3)] for token in free[30:38].tolist()
+    ]
+    rows = sampler_rows(count, masks=masks_of(vocab, wide), mask_row=np.arange(count))
+    rows.rows["mask_row"][38:] = -1
+    result = executor.step(inputs, rows)
+    want = executor.step(inputs, whole(rows))
+    np.testing.assert_array_equal(result.token_ids, want.token_ids)
+    assert not result.bad_rows.any()
+    assert (result.token_ids[:30] != free[:30]).all()
+    np.testing.assert_array_equal(result.token_ids[30:], free[30:])
+
+
 def test_penalties_and_bias_in_a_narrow_row() -> None:
     executor = cpu_executor(checkpoint_of(3021), "")
     inputs, _ = one_step(np.arange(40, dtype=np.int32))
