@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import llguidance
 
 MAX_GRAMMAR_BYTES = 1 << 20
-STEADY_TOKENS = 24  # a text that is so long already will mostly go on for some tokens
+STEADY_TOKENS = 12  # a text that is so long already will mostly go on for some tokens
 MAX_CACHED = 256
 MAX_CACHED_BYTES = 8 << 20  # of grammars' sources; compiled, they take some times as much
 
