@@ -123,6 +123,7 @@ class Renderer:
                 with_tools=with_tools,
                 in_thought=in_thought,
                 tools=allowed_tools(task.tools, task.tool_choice),
+                is_free=task.tool_choice.mode == "auto" and task.constraint is None,
             ),
         )
 

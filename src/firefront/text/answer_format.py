@@ -14,6 +14,7 @@ from firefront.text.answer_events import AnswerEvents
 from firefront.text.incoming import Incoming, Steps
 from firefront.text.thought import MARKERS, ThoughtFormat, is_off
 from firefront.text.tools import hermes, json_calls, mistral, qwen_xml
+from firefront.text.tools.fenced import read_fenced
 from firefront.text.tools.format import Marker, ToolFormat
 from firefront.text.tools.generic import GenericFormat
 from firefront.text.vocab import AddedToken
@@ -53,16 +54,24 @@ class AnswerFormat:
         return self.thought is not None and self.thought.opened_by(prompt_tail)
 
     def reader(
-        self, *, with_tools: bool, in_thought: bool, tools: Sequence[Tool] = ()
+        self,
+        *,
+        with_tools: bool,
+        in_thought: bool,
+        tools: Sequence[Tool] = (),
+        is_free: bool = True,
     ) -> AnswerReader:
         """A reader for one answer. `tools`: those that may be called, by whose names and schemas
-        some formats are read."""
+        some formats are read. `is_free`: the answer may be any text; one that has to have a form
+        is no call, however much it looks like one."""
         if not with_tools and self.thought is None:
             return PlainReader()
 
         def steps(text: Incoming, out: AnswerEvents) -> Steps[None]:
             if self.thought is not None:
                 yield from self.thought.read(text, out, inside=in_thought)
+            if with_tools and is_free and self.calls.may_be_fenced:
+                yield from read_fenced(text, out, {tool.name for tool in tools})
             if with_tools:
                 yield from self.calls.read(text, out, tools)
             else:

@@ -8,7 +8,7 @@ import pytest
 
 from firefront.core.chat import Tool, ToolChoice
 from tests.text.tools.llg import EOS, accepts, allowed, begins
-from tests.text.tools.reading import FORMATS, read_whole
+from tests.text.tools.reading import FORMATS, add_up, read_whole
 from tests.text.tools.templates import TOOLS
 from tests.text.tools.test_grammars import grammar_of, ids_of
 
@@ -118,6 +118,12 @@ def test_arguments_are_constrained_once_the_tool_is_named(name: str, before: str
         f', "arguments": {PARIS}, ',
     ):
         assert begins(grammar, ids_of(name, named + wrong)) < len(ids_of(name, named + wrong))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_answer_that_has_to_have_a_form_is_no_call(name: str) -> None:
+    reader = FORMATS[name].reader(with_tools=True, in_thought=False, tools=TOOLS, is_free=False)
+    assert add_up(reader.push(CALL) + reader.finish()).content == CALL
 
 
 def test_only_tools_that_may_be_called() -> None:

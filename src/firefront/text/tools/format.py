@@ -6,7 +6,7 @@ Owns the markers and the names that grammars share. Knows no model and no API.
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from firefront.core.chat import Tool, ToolChoice
 from firefront.text.answer_events import AnswerEvents
@@ -60,7 +60,10 @@ class CallGrammar:
 
 
 class ToolFormat(Protocol):
-    """How a model is told of tools and how it calls them."""
+    """How a model is told of tools and how it calls them. `may_be_fenced`: where text is free, a
+    call may also begin the answer as `fenced` reads it."""
+
+    may_be_fenced: ClassVar[bool]
 
     def prepare(
         self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Tool], choice: ToolChoice

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from firefront.core.chat import Tool, ToolChoice
 from firefront.text.answer_events import AnswerEvents, new_call_id
 from firefront.text.incoming import Incoming, Steps
 from firefront.text.tools.call_object import CallObject, object_grammar
-from firefront.text.tools.fenced import Fenced, fenced_grammar, read_fenced
+from firefront.text.tools.fenced import Fenced, fenced_grammar
 from firefront.text.tools.format import (
     FREE_TEXT,
     CallGrammar,
@@ -26,6 +26,7 @@ OPEN, CLOSE = "<tool_call>", "</tool_call>"
 class HermesFormat:
     """The markers as the model's vocabulary has them."""
 
+    may_be_fenced: ClassVar[bool] = True
     open: Marker = Marker(OPEN)
     close: Marker = Marker(CLOSE)
 
@@ -68,7 +69,6 @@ class HermesFormat:
         return CallGrammar(marked.calls, answer, marked.beside, definitions)
 
     def read(self, text: Incoming, out: AnswerEvents, tools: Sequence[Tool]) -> Steps[None]:
-        yield from read_fenced(text, out, {tool.name for tool in tools})
         is_called = False
         while word := (yield from text.until((self.open.text, self.close.text), out.content)):
             if word == self.close.text:

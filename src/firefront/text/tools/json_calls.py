@@ -6,7 +6,7 @@ text by a token of its own, <|python_tag|>.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from firefront.core.chat import Tool, ToolChoice
 from firefront.text.answer_events import AnswerEvents, new_call_id
@@ -29,6 +29,7 @@ class JsonCallsFormat:
     """`key`: how the model calls arguments; `tag`: what may announce a call; `splits_calls`: the
     template allows one call a message."""
 
+    may_be_fenced: ClassVar[bool] = False
     key: str = "arguments"
     tag: Marker | None = None
     splits_calls: bool = False

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from firefront.core.chat import Tool, ToolChoice
 from firefront.text.answer_events import AnswerEvents
@@ -38,6 +38,7 @@ _NAME_END = re.compile(r"[\[{\s]")
 class MistralFormat:
     """`args` is there in the newer form; `call_id` where calls have ids in the text too."""
 
+    may_be_fenced: ClassVar[bool] = False
     calls: Marker = Marker(CALLS)
     args: Marker | None = None
     call_id: Marker | None = None

@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from firefront.core.chat import Tool, ToolChoice
 from firefront.core.errors import RequestError
@@ -47,6 +47,7 @@ _UNEXPRESSIBLE = (
 class QwenXmlFormat:
     """The markers as the model's vocabulary has them."""
 
+    may_be_fenced: ClassVar[bool] = False
     open: Marker = Marker(OPEN)
     close: Marker = Marker(CLOSE)
 
