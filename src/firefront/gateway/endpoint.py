@@ -15,8 +15,9 @@ from starlette.responses import Response
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.gateway import schemas
 from firefront.gateway.fields import GenerationRequest, StreamOptions
-from firefront.gateway.generate import Generation, unless_gone
+from firefront.gateway.generate import Generation
 from firefront.gateway.json_out import dumps
+from firefront.gateway.leaving import unless_gone
 from firefront.gateway.perf import perf_headers
 from firefront.gateway.render import Prompt
 from firefront.gateway.shapes import Keep, Shape, collect, stream

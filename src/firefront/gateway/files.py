@@ -17,8 +17,8 @@ from starlette.types import Receive, Scope, Send
 
 from firefront.core.errors import RequestError
 from firefront.gateway.auth import account_of
-from firefront.gateway.generate import disconnected
 from firefront.gateway.json_out import json_response
+from firefront.gateway.leaving import disconnected
 from firefront.gateway.openapi import answers
 from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.state import Gateway

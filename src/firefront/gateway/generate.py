@@ -4,16 +4,14 @@ Knows nothing of JSON shapes. Invariant: once `close` was called no sequence of 
 it is called on every way out, so a client that leaves frees its blocks.
 """
 
-import asyncio
 import functools
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
 
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.core.messages import Delta, Submit, Timings, Usage
@@ -23,8 +21,6 @@ from firefront.gateway.render import Prompt
 from firefront.gateway.state import Gateway, ServedModel
 from firefront.gateway.task import ANYONE, Service
 from firefront.text.answer import AnswerReader, CallOpened, Event, Reasoning
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,33 +215,3 @@ class Generation:
 def _salt(service: Service) -> bytes:
     """What keeps the cached prefixes of one account, and of one of its salts, apart."""
     return hashlib.sha256(f"{service.account_id}\0{service.cache_salt}".encode()).digest()[:16]
-
-
-async def disconnected(request: Request) -> None:
-    """Return when the client has gone. The body must have been read."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
-    """Await `work`, but stop it and raise ClientDisconnect if the client goes first."""
-    me = asyncio.current_task()
-    assert me is not None
-    has_left = False
-
-    def left(_: asyncio.Future[None]) -> None:
-        nonlocal has_left
-        has_left = True
-        me.cancel()
-
-    gone = asyncio.ensure_future(disconnected(request))
-    gone.add_done_callback(left)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if has_left and me.uncancel() == 0:
-            raise ClientDisconnect from None
-        raise
-    finally:
-        gone.remove_done_callback(left)
-        gone.cancel()

@@ -6,18 +6,17 @@ error frame, never with a silent cut; an error before the first byte is a plain 
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Literal
 
 import structlog
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from firefront.core.errors import FirefrontError
 from firefront.gateway.error_shapes import error_response
 from firefront.gateway.errors import INTERNAL, error_object
-from firefront.gateway.generate import disconnected
 from firefront.gateway.json_out import dumps
+from firefront.gateway.leaving import disconnected, unless
 
 KEEP_ALIVE = b": keep-alive\n\n"
 log = structlog.get_logger("firefront.stream")
@@ -56,34 +55,17 @@ class EventStream(Response):
         self._begun = False
         self._sending = asyncio.Lock()  # a message at a time
         self._sent_s = 0.0  # when the last was on its way
-        self._end: Literal["left", "stalled"] | None = None  # how the client ended it
+        self._has_stalled = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        me = asyncio.current_task()
-        assert me is not None
-
-        def ended(task: asyncio.Task[Any]) -> None:
-            self._end = self._end or "left"
-            me.cancel()
-
         self._sent_s = asyncio.get_running_loop().time()
-        watching = [
-            asyncio.create_task(disconnected(Request(scope, receive))),
-            asyncio.create_task(self._keep_up(send)),
-        ]
-        for task in watching:
-            task.add_done_callback(ended)
+        left = disconnected(Request(scope, receive))
         try:
-            await self._tell(scope, receive, send)
-        except asyncio.CancelledError:
-            if self._end is None or me.uncancel():
-                raise
-            if self._end == "stalled":
+            await unless(self._tell(scope, receive, send), left, self._keep_up(send))
+        except ClientDisconnect:
+            if self._has_stalled:
                 log.warning("client does not read, connection dropped")
         finally:
-            for task in watching:
-                task.remove_done_callback(ended)
-                task.cancel()
             self._close()
 
     async def _tell(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -106,7 +88,7 @@ class EventStream(Response):
             if self._sending.locked():
                 due_s = self._sent_s + self._stall_limit_s
                 if now_s() >= due_s:
-                    self._end = "stalled"
+                    self._has_stalled = True
                     return
             else:
                 due_s = self._sent_s + self._keep_alive_s
@@ -115,7 +97,7 @@ class EventStream(Response):
                         async with asyncio.timeout(self._stall_limit_s):
                             await self._send(send, self._keep_alive)
                     except TimeoutError:
-                        self._end = "stalled"
+                        self._has_stalled = True
                         return
                     continue
             await asyncio.sleep(min(due_s - now_s(), self._stall_limit_s / 4))

@@ -15,8 +15,8 @@ from starlette.responses import Response
 
 from firefront.core.errors import RequestError
 from firefront.gateway.endpoint import Exchange
-from firefront.gateway.generate import unless_gone
 from firefront.gateway.json_out import dumps
+from firefront.gateway.leaving import unless_gone
 from firefront.gateway.openapi import accepts, takes
 from firefront.gateway.render import Renderer
 from firefront.gateway.state import Gateway, ServedModel

@@ -17,8 +17,8 @@ from firefront.gateway.anthropic.body import (
 from firefront.gateway.anthropic.errors import error_frames
 from firefront.gateway.anthropic.events import PING, stream
 from firefront.gateway.endpoint import Exchange
-from firefront.gateway.generate import unless_gone
 from firefront.gateway.json_out import dumps
+from firefront.gateway.leaving import unless_gone
 from firefront.gateway.openapi import STREAMED, accepts
 from firefront.gateway.task import Service
 
