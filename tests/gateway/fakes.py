@@ -58,7 +58,8 @@ class FakeTokenizer:
         return self.decode(self.encode_chat(*args, **kwargs))
 
     def info(self) -> dict[str, Any]:
-        return {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<eos>"}
+        info = {"eos_token": "<eos>", "chat_template": "fake"}
+        return {"tokenizer_class": "PreTrainedTokenizerFast", **info}
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         spelled = {} if skip_special else {BOS: b"<bos>", EOS: b"<eos>"}

@@ -46,6 +46,9 @@ def serve(
     draft: Annotated[
         str | None, _Flag(help="Smaller model, same vocabulary, that drafts (same tokens, sooner).")
     ] = None,
+    price: Annotated[
+        str | None, _Flag(help="IN/OUT: dollars for a million tokens of prompts and of answers.")
+    ] = None,
     store: Annotated[
         str | None,
         _Flag(
@@ -82,6 +85,7 @@ def serve(
         "speculation": speculation,
         "max_draft": max_draft,
         "draft": draft,
+        "price": price,
     }
     deployments = resolve_deployments(model or [], deployment, fields)
     from firefront.gateway.server import ServerOptions, run  # heavy

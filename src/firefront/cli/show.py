@@ -1,6 +1,5 @@
 """`firefront show`: what a model is and what it needs, from its manifest and its header."""
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -87,13 +86,9 @@ def describe(spec: str, *, verify: bool = False, draft: str | None = None) -> di
         manifest, path = stored, store.path(stored)
         if verify:
             store.verify(stored)
-    schemes: dict[str, int] = {}
-    num_parameters = 0
     with open_checkpoint(path) as checkpoint:
         config = checkpoint.config
-        for tensor in checkpoint.tensors.values():
-            schemes[tensor.dtype] = schemes.get(tensor.dtype, 0) + tensor.num_bytes
-            num_parameters += math.prod(tensor.shape)
+        num_parameters, schemes = checkpoint.num_parameters, checkpoint.scheme_bytes
         memory = _memory(checkpoint, spec, draft)
     return {
         "name": manifest.name,
@@ -106,7 +101,7 @@ def describe(spec: str, *, verify: bool = False, draft: str | None = None) -> di
         "files": msgspec.to_builtins(manifest.files),
         "config": msgspec.to_builtins(config),
         "num_parameters": num_parameters,
-        "schemes": dict(sorted(schemes.items(), key=lambda item: -item[1])),
+        "schemes": schemes,
         "memory": memory,
     }
 

@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from firefront.core.errors import RequestError
 
 Change = Literal["hot", "warm", "cold"]
 _UNKNOWN = re.compile(r"unknown field `([^`]*)`")
+_PRICE = re.compile(r"\d{1,6}(\.\d{1,9})?/\d{1,6}(\.\d{1,9})?", re.ASCII)
 _AT = re.compile(r" - at `\$\.(\w+)`$")
 
 
@@ -61,6 +63,17 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     draft: Annotated[
         str, _field("warm", "smaller model of the same vocabulary that drafts; none if empty")
     ] = ""
+    price: Annotated[
+        str, _field("hot", "IN/OUT, dollars for a million tokens of each; empty: none is named")
+    ] = ""
+
+    @property
+    def token_prices(self) -> tuple[Decimal, Decimal] | None:
+        """Dollars for one token of a prompt and of an answer."""
+        if not self.price:
+            return None
+        prompt, _, completion = self.price.partition("/")
+        return Decimal(prompt) / 1_000_000, Decimal(completion) / 1_000_000
 
 
 def load_deployment(
@@ -85,9 +98,16 @@ def load_deployment(
     values.update(given)
     origins.update({name: name for name in given})
     try:
-        return msgspec.convert(values, Deployment, strict=False)
+        deployment = msgspec.convert(values, Deployment, strict=False)
     except msgspec.ValidationError as error:
         raise _field_error(str(error), origins) from None
+    if deployment.price and not _PRICE.fullmatch(deployment.price):
+        raise RequestError(
+            f"{origins['price']}: must be dollars for a million tokens of prompts and of answers, "
+            f"such as 0.05/0.20; got {deployment.price[:100]!r}",
+            param="price",
+        )
+    return deployment
 
 
 def _field_error(text: str, origins: Mapping[str, str]) -> RequestError:

@@ -18,6 +18,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True, forbid_unknow
     """Root of the union; the tag is the class name."""
 
 
+class ModelFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model's files are, for people who choose one."""
+
+    num_parameters: int
+    weight_bytes: int  # as stored
+    format: str  # of most of them: "GGUF Q4_1", "safetensors BF16"
+
+
 class Hello(Message, frozen=True):
     """First frame of a replica: what it serves. `version` must equal PROTOCOL_VERSION."""
 
@@ -28,6 +36,7 @@ class Hello(Message, frozen=True):
     num_blocks: int
     block_size: int
     pid: int
+    facts: ModelFacts | None = None
 
 
 class Submit(Message, frozen=True):

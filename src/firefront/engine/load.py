@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
+from firefront.core.messages import ModelFacts
 from firefront.core.step import BLOCK_SIZE
 from firefront.engine.coalesce import FLUSH_S
 from firefront.engine.config import EngineConfig
@@ -31,6 +32,13 @@ def build_engine(
     deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
 ) -> tuple[Engine, Tokenizer]:
     """Load the deployment's model. FirefrontErrors say what is wrong with model or machine."""
+    engine, tokenizer, _ = _build(deployment, seed=seed, hold_s=hold_s)
+    return engine, tokenizer
+
+
+def _build(
+    deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
+) -> tuple[Engine, Tokenizer, ModelFacts]:
     from firefront.backends.cpu.executor import load_with_draft
     from firefront.weights.fetch import resolve
 
@@ -43,7 +51,8 @@ def build_engine(
         executor, tokenizer = _load(path, deployment)
     config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
     grammars = Grammars(tokenizer, executor.vocab_size, config.eos_ids)
-    return Engine(executor, tokenizer, config, SystemClock(), draft, grammars), tokenizer
+    engine = Engine(executor, tokenizer, config, SystemClock(), draft, grammars)
+    return engine, tokenizer, executor.facts
 
 
 def needed_memory(checkpoint: "Checkpoint", deployment: Deployment) -> "Footprint":
@@ -100,7 +109,7 @@ def load_engine(deployment: Deployment) -> "Loaded":
     from firefront.engine.worker import Loaded
     from firefront.weights.fetch import model_name
 
-    engine, _ = build_engine(deployment)
+    engine, _, facts = _build(deployment)
     return Loaded(
         engine=engine,
         model=model_name(deployment.model),
@@ -108,4 +117,5 @@ def load_engine(deployment: Deployment) -> "Loaded":
         num_blocks=engine.stats().num_blocks,
         block_size=BLOCK_SIZE,
         grammars=engine.grammars,
+        facts=facts,
     )

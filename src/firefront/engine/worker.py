@@ -64,6 +64,7 @@ class Loaded:
     num_blocks: int
     block_size: int
     grammars: Grammars | None = None
+    facts: messages.ModelFacts | None = None
 
 
 MakeEngine = Callable[[Deployment], Loaded]
@@ -318,6 +319,7 @@ def main(make_engine: MakeEngine = default_engine, argv: list[str] | None = None
             num_blocks=loaded.num_blocks,
             block_size=loaded.block_size,
             pid=os.getpid(),
+            facts=loaded.facts,
         )
     )
     Worker(loaded, inbox, outbox).run()

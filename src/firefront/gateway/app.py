@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from firefront.gateway import (
     chat,
     completions,
+    console,
     docs,
     files,
     health,
@@ -45,7 +46,7 @@ async def _openapi() -> Response:
 def _routes() -> list[APIRoute]:
     modules = (
         chat, completions, responses, stored_responses, conversations, anthropic,
-        stored_completions, files, models, tokens, schemas_check, health, docs,
+        stored_completions, files, models, tokens, schemas_check, health, docs, console,
     )  # fmt: skip
     routers = [*(module.router for module in modules), _own]
     routes = [route for router in routers for route in router.routes]

@@ -31,6 +31,8 @@ def _describe(gateway: Gateway, replica: Replica, request: Request) -> dict[str,
         context = min(hello.max_model_len, hello.num_blocks * hello.block_size)
     if speaks_anthropic(request.scope):
         return anthropic_models.model_info(replica.name, gateway.created, context)
+    facts = replica.hello.facts if replica.hello is not None else None
+    prices = replica.deployment.token_prices
     return {
         "id": replica.name,
         "object": "model",
@@ -39,6 +41,13 @@ def _describe(gateway: Gateway, replica: Replica, request: Request) -> dict[str,
         "root": replica.name,
         "parent": None,
         "max_model_len": context,
+        "num_parameters": facts and facts.num_parameters,
+        "weight_bytes": facts and facts.weight_bytes,
+        "format": facts and facts.format,
+        "has_chat_template": gateway.knows_chat(replica.name),
+        "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+        # Dollars for a token, as decimals in text: a float would be 4.9999999999999996e-08.
+        "pricing": prices and {"prompt": f"{prices[0]:f}", "completion": f"{prices[1]:f}"},
     }
 
 

@@ -93,6 +93,11 @@ class Renderer:
         self._small = ThreadPoolExecutor(2, "tokenize")
         self._large = ThreadPoolExecutor(1, "tokenize-large")
 
+    @property
+    def knows_chat(self) -> bool:
+        """Whether the model has a chat template."""
+        return self.tokenizer.info()["chat_template"] is not None
+
     async def chat(self, task: ChatTask, max_len: int) -> Prompt:
         """The prompt of a conversation."""
         self._check_tokens(task.sampling)

@@ -231,6 +231,7 @@ class _Server:
         message = [{"role": "user", "content": "Say hello in French."}]
         body = json.dumps({"model": self._router.replicas[0].name, "messages": message})
         print(f"firefront {version()} at {url}/v1, documented at {url}/docs")
+        print(f"  try it in a browser: {url}")
         print(f"  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
         sys.stdout.flush()
 

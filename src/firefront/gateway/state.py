@@ -109,6 +109,11 @@ class Gateway:
             raise OverloadedError(f"model {replica.name} is loading", retry_after_s=2.0)
         return ServedModel(replica, renderer)
 
+    def knows_chat(self, model: str) -> bool | None:
+        """Whether a model has a chat template; None while it loads."""
+        renderer = self._renderers.get(model)
+        return None if renderer is None else renderer.knows_chat
+
     def any_served(self) -> "ServedModel | None":
         """A model that could run a request now, if there is one."""
         for replica in self.router.replicas:

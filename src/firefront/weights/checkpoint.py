@@ -54,6 +54,19 @@ class Checkpoint:
         """Bytes of all weights as stored."""
         return sum(tensor.num_bytes for tensor in self.tensors.values())
 
+    @property
+    def num_parameters(self) -> int:
+        """Numbers in all weights."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    @property
+    def scheme_bytes(self) -> dict[str, int]:
+        """Bytes as stored, by scheme; the largest first."""
+        sizes: dict[str, int] = {}
+        for tensor in self.tensors.values():
+            sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.num_bytes
+        return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
     def close(self) -> None:
         """Unmap the files. Twice is fine; views still held keep their mapping alive."""
         self._close()

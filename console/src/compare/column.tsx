@@ -1,0 +1,61 @@
+import { SlidersHorizontal, X } from "lucide-react";
+import { useCallback, useEffect, useState } from "react";
+import type { Model } from "@/api/models";
+import { IconButton } from "@/components/ui/button";
+import { Modal } from "@/components/ui/dialog";
+import { Conversation } from "@/playground/conversation";
+import { type Lane, useLane } from "@/playground/lane";
+import { ModelPicker } from "@/playground/model-picker";
+import { SettingsPanel } from "@/playground/settings-panel";
+
+interface ColumnProps {
+  lane: Lane;
+  name: string;
+  /** The model that it begins with. */
+  first: string | undefined;
+  model: Model | undefined;
+  onRemove: (() => void) | null;
+}
+
+/** One lane of a comparison. */
+export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
+  const { settings } = useLane(lane);
+  const [isOpen, setOpen] = useState(false);
+  const choose = useCallback((id: string) => lane.set({ model: id }), [lane]);
+  useEffect(() => {
+    if (!settings.model && first) choose(first);
+  }, [settings.model, first, choose]);
+  return (
+    <section
+      aria-label={name}
+      className="flex min-w-72 flex-1 snap-start flex-col max-sm:min-w-[88vw]"
+    >
+      <header className="flex items-center gap-1 border-b border-line px-3 py-2">
+        <ModelPicker chosen={settings.model} onChoose={choose} />
+        <div className="ml-auto flex">
+          <IconButton label={`Settings of ${name}`} onClick={() => setOpen(true)}>
+            <SlidersHorizontal />
+          </IconButton>
+          {onRemove && (
+            <IconButton label={`Remove ${name}`} onClick={onRemove}>
+              <X />
+            </IconButton>
+          )}
+        </div>
+      </header>
+      <Conversation
+        lane={lane}
+        model={model}
+        empty={<p className="m-auto text-sm text-soft">Its answer comes here.</p>}
+      />
+      <Modal
+        isOpen={isOpen}
+        onClose={() => setOpen(false)}
+        title={`Settings of ${name}`}
+        place="side"
+      >
+        <SettingsPanel lane={lane} />
+      </Modal>
+    </section>
+  );
+}
