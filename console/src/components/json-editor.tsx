@@ -1,22 +1,22 @@
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
-import { json, jsonParseLinter } from "@codemirror/lang-json";
+import { json } from "@codemirror/lang-json";
 import {
   bracketMatching,
   HighlightStyle,
   indentOnInput,
   syntaxHighlighting,
 } from "@codemirror/language";
-import { linter } from "@codemirror/lint";
 import { EditorState } from "@codemirror/state";
 import { EditorView, keymap } from "@codemirror/view";
 import { tags } from "@lezer/highlight";
 import { useEffect, useRef } from "react";
+import { cn } from "./cn";
 
 interface JsonEditorProps {
   value: string;
   onChange: (value: string) => void;
   label: string;
-  describedBy: string;
+  isInvalid: boolean;
 }
 
 const theme = EditorView.theme({
@@ -29,7 +29,6 @@ const theme = EditorView.theme({
     backgroundColor: "var(--accent-soft)",
   },
   ".cm-matchingBracket": { backgroundColor: "var(--hover)", outline: "1px solid var(--edge)" },
-  ".cm-tooltip": { backgroundColor: "var(--raised)", borderColor: "var(--line)" },
 });
 
 const colours = HighlightStyle.define([
@@ -39,7 +38,7 @@ const colours = HighlightStyle.define([
 ]);
 
 /** An editor for JSON. A module of its own: it is large, and fetched when it is first needed. */
-export default function JsonEditor({ value, onChange, label, describedBy }: JsonEditorProps) {
+export default function JsonEditor({ value, onChange, label, isInvalid }: JsonEditorProps) {
   const place = useRef<HTMLDivElement>(null);
   const view = useRef<EditorView | null>(null);
   const change = useRef(onChange);
@@ -51,27 +50,34 @@ export default function JsonEditor({ value, onChange, label, describedBy }: Json
       doc: initial.current,
       extensions: [
         json(),
-        linter(jsonParseLinter()),
         history(),
         indentOnInput(),
         bracketMatching(),
         syntaxHighlighting(colours),
         keymap.of([...defaultKeymap, ...historyKeymap]),
         EditorView.lineWrapping,
-        EditorView.contentAttributes.of({ "aria-label": label, "aria-describedby": describedBy }),
+        EditorView.contentAttributes.of({ "aria-label": label }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) change.current(update.state.doc.toString());
         }),
         theme,
       ],
     });
-    view.current = new EditorView({ state, parent: place.current });
+    // In a shadow root its styles are a constructed sheet; elsewhere they would be an inline
+    // <style>, which the page's policy forbids.
+    const root = place.current.shadowRoot ?? place.current.attachShadow({ mode: "open" });
+    view.current = new EditorView({ state, parent: root, root });
     return () => view.current?.destroy();
-  }, [label, describedBy]);
+  }, [label]);
   useEffect(() => {
     const document = view.current?.state.doc;
     if (!document || document.toString() === value) return;
     view.current?.dispatch({ changes: { from: 0, to: document.length, insert: value } });
   }, [value]);
-  return <div ref={place} className="overflow-hidden rounded-lg border border-edge" />;
+  return (
+    <div
+      ref={place}
+      className={cn("overflow-hidden rounded-lg border", isInvalid ? "border-bad" : "border-edge")}
+    />
+  );
 }

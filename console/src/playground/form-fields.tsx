@@ -110,7 +110,7 @@ function FormEditor({ format, value, field, onChange }: FormEditorProps) {
         value={value}
         onChange={onChange}
         label="JSON schema"
-        describedBy={field["aria-describedby"]}
+        isInvalid={field["aria-invalid"]}
       />
     </Suspense>
   );

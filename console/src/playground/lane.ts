@@ -50,7 +50,9 @@ export class Lane {
   };
 
   set(settings: Partial<Settings>): void {
-    this.change({ settings: { ...this.state.settings, ...settings }, problem: null });
+    // What the server refused stays, with its button: that is pressed once the setting is right.
+    const problem = this.state.problem instanceof SettingsError ? null : this.state.problem;
+    this.change({ settings: { ...this.state.settings, ...settings }, problem });
   }
 
   /** Adds what a person said and has it answered. */

@@ -83,7 +83,8 @@ function samplingOf(settings: Settings): Partial<ChatBody> {
   return given;
 }
 
-function formOf(settings: Settings): Partial<ChatBody> {
+/** The form of the answer, as fields of a request. Throws SettingsError. */
+export function formOf(settings: Settings): Partial<ChatBody> {
   const { format, form } = settings;
   switch (format) {
     case "text":
@@ -108,7 +109,7 @@ function formOf(settings: Settings): Partial<ChatBody> {
   }
 }
 
-export function choicesOf(form: string): string[] {
+function choicesOf(form: string): string[] {
   return form.split("\n").filter((line) => line.trim());
 }
 

@@ -45,7 +45,7 @@ export function ToolFields({ settings, set, problem }: FieldsProps & { problem: 
                 value={tools}
                 onChange={(next) => set({ tools: next })}
                 label="Tools"
-                describedBy={field["aria-describedby"]}
+                isInvalid={field["aria-invalid"]}
               />
             </Suspense>
           ) : (

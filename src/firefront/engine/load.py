@@ -18,7 +18,6 @@ from firefront.engine.grammar import Grammars
 from firefront.text.tokenizer import Tokenizer, gguf_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
-    from firefront.backends.cpu.executor import CpuExecutor
     from firefront.backends.cpu.footprint import Footprint
     from firefront.engine.worker import Loaded
     from firefront.weights.checkpoint import Checkpoint
@@ -39,20 +38,26 @@ def build_engine(
 def _build(
     deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
 ) -> tuple[Engine, Tokenizer, ModelFacts]:
-    from firefront.backends.cpu.executor import load_with_draft
+    from firefront.backends.cpu.executor import load_checkpoint, load_checkpoints
+    from firefront.weights.checkpoint import open_checkpoint
     from firefront.weights.fetch import resolve
 
     path, draft = resolve(deployment.model), None
-    if deployment.draft:
-        tokenizer = load_tokenizer(path)
-        draft_path = _draft_path(deployment, tokenizer)
-        executor, draft = load_with_draft(path, draft_path, deployment, head_rows=DRAFT_ROWS)
-    else:
-        executor, tokenizer = _load(path, deployment)
+    # The vocabulary, which takes much memory only while it is read, comes before the weights; a
+    # file's header is read once for both.
+    with open_checkpoint(path) as checkpoint:
+        facts, tokenizer = checkpoint.facts, _tokenizer(checkpoint, path)
+        if deployment.draft:
+            with open_checkpoint(_draft_path(deployment, tokenizer)) as beside:
+                executor, draft = load_checkpoints(
+                    checkpoint, beside, deployment, head_rows=DRAFT_ROWS
+                )
+        else:
+            executor = load_checkpoint(checkpoint, deployment)
     config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
     grammars = Grammars(tokenizer, executor.vocab_size, config.eos_ids)
     engine = Engine(executor, tokenizer, config, SystemClock(), draft, grammars)
-    return engine, tokenizer, executor.facts
+    return engine, tokenizer, facts
 
 
 def needed_memory(checkpoint: "Checkpoint", deployment: Deployment) -> "Footprint":
@@ -90,18 +95,10 @@ def _draft_path(deployment: Deployment, tokenizer: Tokenizer) -> Path:
     return path
 
 
-def _load(path: Path, deployment: Deployment) -> tuple["CpuExecutor", Tokenizer]:
-    """The executor and the tokenizer. A file's header is read once for both, and the vocabulary,
-    which takes much memory only while it is read, comes before the weights."""
-    from firefront.backends.cpu.executor import load_checkpoint
-    from firefront.weights.checkpoint import open_checkpoint
-
-    with open_checkpoint(path) as checkpoint:
-        if checkpoint.kind == "gguf":
-            tokenizer = gguf_tokenizer(checkpoint.metadata, path)
-        else:
-            tokenizer = load_tokenizer(path)
-        return load_checkpoint(checkpoint, deployment), tokenizer
+def _tokenizer(checkpoint: "Checkpoint", path: Path) -> Tokenizer:
+    if checkpoint.kind == "gguf":
+        return gguf_tokenizer(checkpoint.metadata, path)
+    return load_tokenizer(path)
 
 
 def load_engine(deployment: Deployment) -> "Loaded":

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from firefront.core.errors import ModelFileError
+from firefront.core.messages import ModelFacts
 from firefront.core.model_config import ModelConfig
 from firefront.weights.config_fields import Fields
 from firefront.weights.config_gguf import ROPE_FACTORS, config_from_gguf
@@ -66,6 +67,16 @@ class Checkpoint:
         for tensor in self.tensors.values():
             sizes[tensor.dtype] = sizes.get(tensor.dtype, 0) + tensor.num_bytes
         return dict(sorted(sizes.items(), key=lambda item: -item[1]))
+
+    @property
+    def facts(self) -> ModelFacts:
+        """What a replica says of it."""
+        container = "GGUF" if self.kind == "gguf" else "safetensors"
+        return ModelFacts(
+            num_parameters=self.num_parameters,
+            weight_bytes=self.num_bytes,
+            format=f"{container} {next(iter(self.scheme_bytes))}",
+        )
 
     def close(self) -> None:
         """Unmap the files. Twice is fine; views still held keep their mapping alive."""

@@ -19,7 +19,6 @@ from firefront.backends.cpu.lower import Lowered, lower, pack
 from firefront.backends.cpu.machine import free_bytes, num_cpus
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
-from firefront.core.messages import ModelFacts
 from firefront.core.model_config import ModelConfig
 from firefront.core.step import Burst, SamplerRows, StepInputs, StepResult
 from firefront.models import FAMILIES
@@ -87,15 +86,6 @@ def _check_vocabularies(target: Checkpoint, draft: Checkpoint) -> None:
             f"draft: needs the model's vocabulary, of {sizes[0]} tokens; its own has {sizes[1]}",
             param="draft",
         )
-
-
-def _facts(checkpoint: Checkpoint) -> ModelFacts:
-    container = "GGUF" if checkpoint.kind == "gguf" else "safetensors"
-    return ModelFacts(
-        num_parameters=checkpoint.num_parameters,
-        weight_bytes=checkpoint.num_bytes,
-        format=f"{container} {next(iter(checkpoint.scheme_bytes))}",
-    )
 
 
 def footprint(
@@ -207,7 +197,6 @@ class CpuExecutor:
         if sized is None:
             sized = _Sized(plan, checkpoint, deployment, isa, beside=beside)
             sized.fit(beside)
-        self.facts = _facts(checkpoint)
         self.footprint = sized.footprint
         if not self.footprint.fits:
             raise RequestError(self.footprint.problem)
