@@ -67,8 +67,8 @@ class Visitor:
         self.page.get_by_label(label, exact=True).fill(str(value))
 
     def write(self, label: str, text: str) -> None:
-        """Replaces what is in an editor."""
-        self.page.get_by_role("textbox", name=label).click()
+        """Replaces what is in an editor of JSON, which takes a moment to open."""
+        self.page.locator(f".cm-content[aria-label='{label}']").click()
         self.page.keyboard.press("Control+a")
         self.page.keyboard.press("Delete")
         self.page.keyboard.insert_text(text)
