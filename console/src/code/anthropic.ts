@@ -71,7 +71,6 @@ function translate(
     .map(({ content }) => content);
   if (system.length) fields.push(["system", system.join("\n\n")]);
   fields.push(["messages", messagesOf(body.messages)]);
-  for (const name of SAME) if (name in body) fields.push([name, body[name]]);
   if (body.stop) fields.push(["stop_sequences", body.stop]);
   if (body.tools) {
     fields.push(["tools", body.tools.map(toolOf)]);
@@ -83,6 +82,9 @@ function translate(
     fields.push(["output_config", { format: { type: "json_schema", schema: schema.schema } }]);
     missing.splice(missing.indexOf("response_format"), 1);
   }
+  // The API has these, the SDK's method no longer does.
+  const sampling = SAME.filter((name) => name in body).map((name) => [name, body[name]]);
+  if (sampling.length) fields.push(["extra_body", Object.fromEntries(sampling)]);
   return { fields, missing };
 }
 

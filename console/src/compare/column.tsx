@@ -46,6 +46,7 @@ export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
       <Conversation
         lane={lane}
         model={model}
+        name={`Conversation of ${name}`}
         empty={<p className="m-auto text-sm text-soft">Its answer comes here.</p>}
       />
       <Modal

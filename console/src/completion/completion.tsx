@@ -4,6 +4,7 @@ import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 import { useModels } from "@/api/models";
 import { Button, IconButton } from "@/components/ui/button";
 import { Modal } from "@/components/ui/dialog";
+import { useIsWide } from "@/frame/width";
 import { FiguresLine } from "@/playground/figures";
 import { useLane } from "@/playground/lane";
 import { LogprobText } from "@/playground/logprob-text";
@@ -25,6 +26,7 @@ export function Completion() {
   const model = models?.find(({ id }) => id === settings.model);
   const [prompt, answer] = [turns[0]?.content ?? "", turns[1]];
   const [isCodeOpen, setCodeOpen] = useState(false);
+  const isWide = useIsWide();
   const [isSettingsOpen, setSettingsOpen] = useState(false);
   const navigate = useNavigate();
   const { hash } = useLocation();
@@ -48,11 +50,11 @@ export function Completion() {
             >
               <Link2 />
             </IconButton>
-            <div className="lg:hidden">
+            {!isWide && (
               <IconButton label="Settings" onClick={() => setSettingsOpen(true)}>
                 <SlidersHorizontal />
               </IconButton>
-            </div>
+            )}
             <Button onClick={() => setCodeOpen(true)} aria-label="Get the code">
               <Code aria-hidden /> <span className="max-sm:hidden">Get the code</span>
             </Button>
@@ -103,20 +105,23 @@ export function Completion() {
           )}
         </div>
       </main>
-      <aside
-        aria-label="Settings"
-        className="hidden w-80 shrink-0 overflow-y-auto border-l border-line bg-raised p-4 lg:block"
-      >
-        <SettingsPanel lane={lane} isCompletion />
-      </aside>
-      <Modal
-        isOpen={isSettingsOpen}
-        onClose={() => setSettingsOpen(false)}
-        title="Settings"
-        place="side"
-      >
-        <SettingsPanel lane={lane} isCompletion />
-      </Modal>
+      {isWide ? (
+        <aside
+          aria-label="Settings"
+          className="w-80 shrink-0 overflow-y-auto border-l border-line bg-raised p-4"
+        >
+          <SettingsPanel lane={lane} isCompletion />
+        </aside>
+      ) : (
+        <Modal
+          isOpen={isSettingsOpen}
+          onClose={() => setSettingsOpen(false)}
+          title="Settings"
+          place="side"
+        >
+          <SettingsPanel lane={lane} isCompletion />
+        </Modal>
+      )}
       {isCodeOpen && (
         <Suspense>
           <CodeDialog

@@ -24,7 +24,7 @@ const theme = EditorView.theme({
   "&.cm-focused": { outline: "2px solid var(--accent)", outlineOffset: "1px" },
   ".cm-content": { caretColor: "var(--strong)", fontFamily: "var(--font-mono)" },
   ".cm-cursor": { borderLeftColor: "var(--strong)" },
-  ".cm-scroller": { maxHeight: "24rem", overflow: "auto" },
+  ".cm-scroller": { overflow: "visible" }, // it is as high as its text
   ".cm-selectionBackground, &.cm-focused .cm-selectionBackground": {
     backgroundColor: "var(--accent-soft)",
   },

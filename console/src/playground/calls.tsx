@@ -18,15 +18,15 @@ export function ToolCalls({ calls, isOpen, onResults }: ToolCallsProps) {
   return (
     <div className="space-y-3">
       {calls.map((call) => (
-        <section
+        <fieldset
           key={call.id}
           className="rounded-lg border border-line p-3"
           aria-label={`Call of ${call.name}`}
         >
-          <h3 className="flex items-center gap-2 text-sm font-medium">
+          <p className="flex items-center gap-2 text-sm font-medium">
             <Wrench className="size-4 text-accent" aria-hidden />
             <code>{call.name}</code>
-          </h3>
+          </p>
           <CodeBlock code={pretty(call.arguments)} language="json" />
           {isOpen && (
             <label className="block text-xs text-soft">
@@ -39,7 +39,7 @@ export function ToolCalls({ calls, isOpen, onResults }: ToolCallsProps) {
               />
             </label>
           )}
-        </section>
+        </fieldset>
       ))}
       {isOpen && (
         <Button size="small" look="main" onClick={send}>

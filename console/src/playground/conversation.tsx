@@ -9,10 +9,11 @@ interface ConversationProps {
   model: Model | undefined;
   /** What is shown where nothing was said yet. */
   empty: ReactNode;
+  name?: string;
 }
 
 /** A lane's turns. Follows what is written as long as its end is in view. */
-export function Conversation({ lane, model, empty }: ConversationProps) {
+export function Conversation({ lane, model, empty, name = "Conversation" }: ConversationProps) {
   const { turns, running, problem } = useLane(lane);
   const scroller = useFollowing(turns);
   const actions = useMemo<TurnActions>(
@@ -28,7 +29,7 @@ export function Conversation({ lane, model, empty }: ConversationProps) {
     <section
       ref={scroller}
       className="min-h-0 flex-1 overflow-y-auto focus-ring"
-      aria-label="Conversation"
+      aria-label={name}
       tabIndex={0}
     >
       <div className="mx-auto flex min-h-full max-w-3xl flex-col gap-6 px-4 py-6">

@@ -5,6 +5,7 @@ import { takesImages, useModels } from "@/api/models";
 import { Button, IconButton } from "@/components/ui/button";
 import { Modal } from "@/components/ui/dialog";
 import { useCommands } from "@/frame/commands";
+import { useIsWide } from "@/frame/width";
 import { Composer } from "./composer";
 import { Conversation } from "./conversation";
 import { useLane } from "./lane";
@@ -25,6 +26,7 @@ export function Playground() {
   const { data: models } = useModels();
   const model = models?.find(({ id }) => id === settings.model);
   const [isCodeOpen, setCodeOpen] = useState(false);
+  const isWide = useIsWide();
   const [isSettingsOpen, setSettingsOpen] = useState(false);
   const navigate = useNavigate();
   const { hash } = useLocation();
@@ -57,11 +59,11 @@ export function Playground() {
             <IconButton label="Copy a link to this chat" onClick={() => void room.share("/")}>
               <Link2 />
             </IconButton>
-            <div className="lg:hidden">
+            {!isWide && (
               <IconButton label="Settings" onClick={() => setSettingsOpen(true)}>
                 <SlidersHorizontal />
               </IconButton>
-            </div>
+            )}
             <Button onClick={() => setCodeOpen(true)} aria-label="Get the code">
               <Code aria-hidden /> <span className="max-sm:hidden">Get the code</span>
             </Button>
@@ -80,20 +82,23 @@ export function Playground() {
           onStop={() => lane.stop()}
         />
       </main>
-      <aside
-        aria-label="Settings"
-        className="hidden w-80 shrink-0 overflow-y-auto border-l border-line bg-raised p-4 lg:block"
-      >
-        <SettingsPanel lane={lane} />
-      </aside>
-      <Modal
-        isOpen={isSettingsOpen}
-        onClose={() => setSettingsOpen(false)}
-        title="Settings"
-        place="side"
-      >
-        <SettingsPanel lane={lane} />
-      </Modal>
+      {isWide ? (
+        <aside
+          aria-label="Settings"
+          className="w-80 shrink-0 overflow-y-auto border-l border-line bg-raised p-4"
+        >
+          <SettingsPanel lane={lane} />
+        </aside>
+      ) : (
+        <Modal
+          isOpen={isSettingsOpen}
+          onClose={() => setSettingsOpen(false)}
+          title="Settings"
+          place="side"
+        >
+          <SettingsPanel lane={lane} />
+        </Modal>
+      )}
       {isCodeOpen && (
         <Suspense>
           <CodeDialog

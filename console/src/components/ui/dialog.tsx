@@ -39,15 +39,15 @@ export function Modal({
             className,
           )}
         >
-          <header className="flex items-start justify-between gap-4 px-5 pt-4 pb-3">
-            <div>
-              <Dialog.Title className="text-base font-semibold">{title}</Dialog.Title>
-              {about && (
-                <Dialog.Description className="mt-0.5 text-sm text-soft">
-                  {about}
-                </Dialog.Description>
-              )}
-            </div>
+          <header className="px-5 pt-4 pr-14 pb-3">
+            <Dialog.Title className="text-base font-semibold">{title}</Dialog.Title>
+            {about && (
+              <Dialog.Description className="mt-0.5 text-sm text-soft">{about}</Dialog.Description>
+            )}
+          </header>
+          <div className="min-h-0 flex-1 overflow-y-auto px-5 pb-5">{children}</div>
+          {/* Last, so that what the window is for has the focus first. */}
+          <div className="absolute top-3 right-3">
             <Dialog.Close
               render={
                 <IconButton label="Close">
@@ -55,8 +55,7 @@ export function Modal({
                 </IconButton>
               }
             />
-          </header>
-          <div className="min-h-0 flex-1 overflow-y-auto px-5 pb-5">{children}</div>
+          </div>
         </Dialog.Popup>
       </Dialog.Portal>
     </Dialog.Root>
