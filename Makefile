@@ -25,7 +25,7 @@ CONSOLE := docs/openapi.json $(shell find console -type f -not -path 'console/no
 # A Node of the venv, where the machine has none, comes first.
 NPM := cd console && PATH="$(CURDIR)/$(BIN):$$PATH" npm --no-audit --no-fund --no-update-notifier
 
-.PHONY: serve test test-long check format bench bench-peers build console models clients clean
+.PHONY: serve test test-long check format bench bench-peers build console models clients browser clean
 
 # Without the console (where its packages can not be fetched) the API is served all the same.
 serve: $(STAMPS)/build
@@ -37,7 +37,7 @@ build: $(STAMPS)/build
 
 console: $(STAMPS)/console
 
-test: check models clients
+test: check models clients browser
 	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/build $(STAMPS)/console
@@ -66,6 +66,14 @@ $(STAMPS)/clients/%: tests/clients/requirements/%.txt $(STAMPS)/venv
 	mkdir -p $(@D) && rm -rf $(VENV)/clients/$* $(VENV)/clients/$*.part
 	-$(PIP) install --quiet --no-compile --no-warn-conflicts --target $(VENV)/clients/$*.part --requirement $< && \
 	  mv $(VENV)/clients/$*.part $(VENV)/clients/$* && touch $@
+
+# A browser for tests/console: Debian's, where there is none and we may install it. Without one those
+# tests are skipped, and say so.
+browser:
+	@command -v chromium || command -v google-chrome || test -n "$$FIREFRONT_CHROMIUM" || \
+	  { test "$$(id -u)" = 0 && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } || \
+	  echo "no Chromium here: the tests of the console in a browser will be skipped"
 
 # Without the probe (it needs AVX-512 VNNI) speeds are given without their share of the limit.
 bench: $(STAMPS)/build

@@ -1,10 +1,12 @@
 """What people come for: an answer, stopping it, changing it, schemas, tools, comparing, sharing."""
 
+import gzip
 import json
 import re
 
 import pytest
 
+from firefront.gateway.console import BUILT
 from tests.console.visitor import Visitor
 from tests.e2e.served import Served
 
@@ -304,3 +306,13 @@ def test_images_are_attached_where_a_model_takes_them(visitor: Visitor) -> None:
     part = sent[0]["messages"][0]["content"][1]
     assert part["type"] == "image_url"
     assert part["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_the_first_load_is_at_most_250_kb(visitor: Visitor) -> None:
+    names = visitor.page.evaluate(
+        "performance.getEntriesByType('resource').map((entry) => new URL(entry.name).pathname)"
+    )
+    scripts = {name for name in names if name.endswith((".js", ".css"))}
+    assert scripts
+    sizes = {name: len(gzip.compress((BUILT / name[1:]).read_bytes())) for name in scripts}
+    assert sum(sizes.values()) <= 250_000, sizes

@@ -233,7 +233,7 @@ def test_what_does_not_change_the_answer_is_allowed(live: Live) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("POST", "/", 405),
         ("GET", "/v1", 404),
         ("GET", "/v1/nope", 404),
         ("POST", "/v1/chat/completions/", 404),

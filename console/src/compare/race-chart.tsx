@@ -48,6 +48,14 @@ export function RaceChart({ lanes }: { lanes: readonly Lane[] }) {
       className={isShown ? "border-t border-line px-4 pt-2" : "h-0 overflow-hidden"}
       aria-label="Tokens over time"
     >
+      <ul className="flex flex-wrap gap-x-4 text-xs text-soft" aria-hidden>
+        {lanes.map((lane, index) => (
+          <li key={lane.key} className="flex items-center gap-1.5">
+            <span className="h-0.5 w-4" style={{ backgroundColor: COLOURS[index] }} />
+            {index + 1} {lane.get().settings.model}
+          </li>
+        ))}
+      </ul>
       <div
         ref={place}
         role="img"
@@ -79,7 +87,7 @@ function optionsOf(lanes: readonly Lane[], place: HTMLElement): uPlot.Options {
   return {
     width: place.clientWidth,
     height: HEIGHT,
-    scales: { x: { time: false } },
+    scales: { x: { time: false, range: (_, __, max) => [0, max] } }, // what is empty is the wait
     axes: [
       { ...axis, values: (_, ticks) => ticks.map((tick) => `${tick} s`) },
       { ...axis, size: 44 },
@@ -94,6 +102,6 @@ function optionsOf(lanes: readonly Lane[], place: HTMLElement): uPlot.Options {
         points: { show: false },
       })),
     ],
-    legend: { live: false },
+    legend: { show: false },
   };
 }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "vitest";
-import { blocksOf, openFence } from "./blocks";
+import { blocksOf, fenceOf } from "./blocks";
 
 describe("blocksOf", () => {
   test("cuts paragraphs, and joined they are the text", () => {
@@ -11,11 +11,16 @@ describe("blocksOf", () => {
 
   test("keeps a fence whole, blank lines and shorter fences in it included", () => {
     const fence = "````md\na\n\n```\nb\n\nc\n```\n\n````";
-    expect(blocksOf(`${fence}\n\nafter`)).toEqual([`${fence}\n`, "after"]);
+    expect(blocksOf(`before\n${fence}\nafter`)).toEqual(["before", fence, "after"]);
   });
 
   test("an inline fence on one line opens none", () => {
     expect(blocksOf("``` a ```\n\nb")).toEqual(["``` a ```\n", "b"]);
+  });
+
+  test("a fence in a list item stays there", () => {
+    const list = "- a\n  ```\n  x\n\n  y\n  ```\n- b";
+    expect(blocksOf(list)).toEqual([list]);
   });
 
   test("keeps a loose list and what is indented under it together", () => {
@@ -31,8 +36,24 @@ describe("blocksOf", () => {
     ]);
   });
 
+  test("a long list goes on as another, at an item", () => {
+    const item = `- ${"a ".repeat(100)}\n  still\n`;
+    const blocks = blocksOf(item.repeat(30));
+    expect(blocks.length).toBeGreaterThan(2);
+    for (const block of blocks) expect(block.startsWith("- ")).toBe(true);
+    expect(blocks.join("\n")).toBe(item.repeat(30));
+  });
+
+  test("a long table goes on with its head", () => {
+    const head = "| a | b |\n| - | :-: |\n";
+    const blocks = blocksOf(head + "| 1 | 2 |\n".repeat(500));
+    expect(blocks.length).toBeGreaterThan(2);
+    for (const block of blocks) expect(block.startsWith(head)).toBe(true);
+    expect(blocks.join("\n").split("| 1 | 2 |").length - 1).toBe(500);
+  });
+
   test("a text that grows by lines changes its last block only", () => {
-    const text = "One\n\n- a\n- b\n\nTwo\n\n```js\nx\n\ny\n```\n\nThree **four**\n\nFive";
+    const text = "One\n\n- a\n- b\n\nTwo\n```js\nx\n\ny\n```\nThree **four**\n\nFive";
     const lines = text.split("\n");
     let before: string[] = [];
     for (let end = 1; end <= lines.length; end++) {
@@ -45,14 +66,15 @@ describe("blocksOf", () => {
   });
 });
 
-describe("openFence", () => {
+describe("fenceOf", () => {
   test("finds the language and the code so far", () => {
-    expect(openFence("```python\nprint(1)\n")).toEqual({ language: "python", code: "print(1)\n" });
-    expect(openFence("~~~")).toEqual({ language: "", code: "" });
+    expect(fenceOf("```python\nprint(1)\n")).toEqual({ language: "python", code: "print(1)\n" });
+    expect(fenceOf("```python\nprint(1)\n```")).toEqual({ language: "python", code: "print(1)" });
+    expect(fenceOf("~~~")).toEqual({ language: "", code: "" });
   });
 
-  test("is null once it is closed, or for other text", () => {
-    expect(openFence("```\nx\n```")).toBeNull();
-    expect(openFence("a\n```\nx")).toBeNull();
+  test("is null for other text", () => {
+    expect(fenceOf("a\n```\nx")).toBeNull();
+    expect(fenceOf("``` a ```")).toBeNull();
   });
 });

@@ -1,50 +1,90 @@
 /**
- * Cuts markdown into blocks that can be parsed apart, so that a stream parses each block once. A cut is
- * before a line that follows a blank one, outside of a fence, unless the line is indented or is
- * another item of the list that the block is.
+ * Cuts markdown into blocks that can be parsed apart, so that a stream parses each block once and no
+ * block takes long. A cut is before a line that follows a blank one, unless the line is indented or
+ * is another item of the list that the block is; around a fence; and in a list or table that is
+ * long already, which goes on as another (a table with its head once more).
  */
-const FENCE = /^ {0,3}(`{3,}|~{3,})(.*)$/;
+const FENCE = /^( {0,3})(`{3,}|~{3,})(.*)$/;
 const ITEM = /^(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)/;
+const TABLE_RULE = /^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
+const LONG_CHARS = 2000;
 
 export function blocksOf(markdown: string): string[] {
-  const blocks: string[] = [];
-  let block: string[] = [];
-  let fence = "";
-  let isAfterBlank = false;
-  for (const line of markdown.split("\n")) {
-    const [, mark = "", rest = ""] = FENCE.exec(line) ?? [];
-    if (isAfterBlank && block.length && line.trim() && !goesOn(block, line)) {
-      blocks.push(block.join("\n"));
-      block = [];
+  const cutter = new Cutter();
+  for (const line of markdown.split("\n")) cutter.add(line);
+  return cutter.end();
+}
+
+class Cutter {
+  private readonly blocks: string[] = [];
+  private block: string[] = [];
+  private size = 0;
+  private fence = "";
+  private isAfterBlank = false;
+
+  add(line: string): void {
+    const [, indent, mark = "", rest = ""] = FENCE.exec(line) ?? [];
+    if (this.fence) {
+      this.push(line);
+      if (!mark.startsWith(this.fence) || rest.trim()) return;
+      this.fence = "";
+      if (FENCE.exec(this.block[0] ?? "")) this.cut();
+      return;
     }
-    block.push(line);
-    if (fence) {
-      if (mark.startsWith(fence) && !rest.trim()) fence = "";
-    } else if (mark && !isInline(mark, rest)) {
-      fence = mark;
-    }
-    isAfterBlank = !fence && !line.trim();
+    const opens = mark !== "" && !isInline(mark, rest);
+    if ((opens && indent === "") || this.endsBefore(line)) this.cut();
+    else if (this.size > LONG_CHARS) this.cutLong(line);
+    if (opens) this.fence = mark;
+    this.push(line);
+    this.isAfterBlank = !this.fence && !line.trim();
   }
-  if (block.length) blocks.push(block.join("\n"));
-  return blocks;
+
+  end(): string[] {
+    this.cut();
+    return this.blocks;
+  }
+
+  private push(line: string): void {
+    this.block.push(line);
+    this.size += line.length + 1;
+  }
+
+  private cut(): void {
+    if (this.block.length) this.blocks.push(this.block.join("\n"));
+    this.block = [];
+    this.size = 0;
+    this.isAfterBlank = false;
+  }
+
+  private endsBefore(line: string): boolean {
+    if (!this.isAfterBlank || !line.trim() || /^\s/.test(line)) return false;
+    return !(this.isList() && ITEM.test(line));
+  }
+
+  private cutLong(line: string): void {
+    const [head = "", rule = ""] = this.block;
+    if (this.isList() && ITEM.test(line)) {
+      this.cut();
+    } else if (head.includes("|") && TABLE_RULE.test(rule) && line.includes("|")) {
+      this.cut();
+      this.push(head);
+      this.push(rule);
+    }
+  }
+
+  private isList(): boolean {
+    return ITEM.test(this.block[0] ?? "");
+  }
 }
 
-/** An open fence's language and text, where a block is one and nothing else. */
-export function openFence(block: string): { language: string; code: string } | null {
-  const end = block.indexOf("\n");
-  const first = end < 0 ? block : block.slice(0, end);
-  const [, mark, rest = ""] = FENCE.exec(first) ?? [];
+/** A fence's language and text, where a block is one and nothing else; it may still be open. */
+export function fenceOf(block: string): { language: string; code: string } | null {
+  const [first = "", ...lines] = block.split("\n");
+  const [, , mark, rest = ""] = FENCE.exec(first) ?? [];
   if (!mark || isInline(mark, rest)) return null;
-  const code = end < 0 ? "" : block.slice(end + 1);
-  const isClosed = code.split("\n").some((line) => {
-    const [, close = "", after = ""] = FENCE.exec(line) ?? [];
-    return close.startsWith(mark) && !after.trim();
-  });
-  return isClosed ? null : { language: rest.trim().split(/\s/)[0] ?? "", code };
-}
-
-function goesOn(block: readonly string[], line: string): boolean {
-  return /^\s/.test(line) || (ITEM.test(block[0] ?? "") && ITEM.test(line));
+  const [, , close = "", after = ""] = FENCE.exec(lines.at(-1) ?? "") ?? [];
+  if (close.startsWith(mark) && !after.trim()) lines.pop();
+  return { language: rest.trim().split(/\s/)[0] ?? "", code: lines.join("\n") };
 }
 
 /** Backticks that are closed on their own line open no fence. */

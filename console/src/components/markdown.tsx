@@ -1,7 +1,7 @@
 import { memo, useEffect, useRef, useState } from "react";
 import ReactMarkdown, { type Components } from "react-markdown";
 import remarkGfm from "remark-gfm";
-import { blocksOf, openFence } from "./blocks";
+import { blocksOf, fenceOf } from "./blocks";
 import { CodeBlock } from "./code-block";
 
 /**
@@ -10,7 +10,7 @@ import { CodeBlock } from "./code-block";
  * a stranger what was said.
  */
 const PLUGINS = [remarkGfm];
-const MAX_OPEN_CHARS = 12_000;
+const MAX_OPEN_CHARS = 4000;
 
 const COMPONENTS: Components = {
   a: ({ href, children }) => <SafeLink href={href}>{children}</SafeLink>,
@@ -53,6 +53,8 @@ export function Markdown({ text, isOpen }: { text: string; isOpen: boolean }) {
 }
 
 const Block = memo(function Block({ text }: { text: string }) {
+  const fence = fenceOf(text);
+  if (fence) return <CodeBlock {...fence} />;
   return (
     <ReactMarkdown remarkPlugins={PLUGINS} components={COMPONENTS} urlTransform={safeUrl}>
       {text}
@@ -62,22 +64,22 @@ const Block = memo(function Block({ text }: { text: string }) {
 
 /** The block that still grows: code as it is, other text parsed no more often than it is cheap. */
 function OpenBlock({ text }: { text: string }) {
-  const fence = openFence(text);
-  const parsed = useThinned(text, fence === null);
-  if (fence) return <CodeBlock code={fence.code} language={fence.language} />;
-  if (parsed.length > MAX_OPEN_CHARS) return <p className="whitespace-pre-wrap">{text}</p>;
+  const parsed = useThinned(text);
+  const fence = fenceOf(text);
+  if (fence) return <CodeBlock {...fence} />;
+  if (text.length > MAX_OPEN_CHARS) return <p className="whitespace-pre-wrap">{text}</p>;
   return <Block text={parsed} />;
 }
 
 /** `text`, renewed so seldom that parsing it takes at most an eighth of the time. */
-function useThinned(text: string, isUsed: boolean): string {
+function useThinned(text: string): string {
   const [shown, setShown] = useState(text);
   const latest = useRef(text);
   const timer = useRef<ReturnType<typeof setTimeout> | null>(null);
   latest.current = text;
   useEffect(() => {
-    if (!isUsed || timer.current !== null || latest.current === shown) return;
-    const wait_ms = Math.max(0, latest.current.length / 25 - 20); // 1 us a character to parse, doubled
+    if (timer.current !== null || latest.current === shown) return;
+    const wait_ms = Math.max(0, latest.current.length / 25 - 20); // at 5 us a character
     timer.current = setTimeout(() => {
       timer.current = null;
       setShown(latest.current);

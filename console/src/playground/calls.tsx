@@ -2,7 +2,7 @@ import { Wrench } from "lucide-react";
 import { useState } from "react";
 import { CodeBlock } from "@/components/code-block";
 import { Button } from "@/components/ui/button";
-import type { ToolCall } from "./turns";
+import { asJson, type ToolCall } from "./turns";
 
 interface ToolCallsProps {
   calls: readonly ToolCall[];
@@ -27,7 +27,7 @@ export function ToolCalls({ calls, isOpen, onResults }: ToolCallsProps) {
             <Wrench className="size-4 text-accent" aria-hidden />
             <code>{call.name}</code>
           </p>
-          <CodeBlock code={pretty(call.arguments)} language="json" />
+          <CodeBlock code={asJson(call.arguments) ?? call.arguments} language="json" />
           {isOpen && (
             <label className="block text-xs text-soft">
               What it gives back
@@ -48,12 +48,4 @@ export function ToolCalls({ calls, isOpen, onResults }: ToolCallsProps) {
       )}
     </div>
   );
-}
-
-function pretty(json: string): string {
-  try {
-    return JSON.stringify(JSON.parse(json), null, 2);
-  } catch {
-    return json; // still being written
-  }
 }

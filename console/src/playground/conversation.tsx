@@ -32,7 +32,7 @@ export function Conversation({ lane, model, empty, name = "Conversation" }: Conv
       aria-label={name}
       tabIndex={0}
     >
-      <div className="mx-auto flex min-h-full max-w-3xl flex-col gap-6 px-4 py-6">
+      <div className="mx-auto flex min-h-full max-w-3xl flex-col gap-2 px-4 py-6">
         {turns.map((turn, index) => (
           <TurnView
             key={turn.id}

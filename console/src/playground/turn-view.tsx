@@ -1,12 +1,13 @@
 import { Pencil, RotateCcw, Trash2 } from "lucide-react";
 import { memo, useState } from "react";
+import { CodeBlock } from "@/components/code-block";
 import { CopyButton } from "@/components/copy-button";
 import { Markdown } from "@/components/markdown";
 import { Button, IconButton } from "@/components/ui/button";
 import { ToolCalls } from "./calls";
 import { FiguresLine } from "./figures";
 import { LogprobText } from "./logprob-text";
-import type { Turn } from "./turns";
+import { asJson, type Turn } from "./turns";
 
 export interface TurnActions {
   onEdit: (id: string, content: string) => void;
@@ -90,7 +91,7 @@ function AssistantTurn({ turn, isRunning, isLast, isBusy, actions }: TurnViewPro
       {turn.logprobs.length > 0 ? (
         <LogprobText tokens={turn.logprobs} />
       ) : (
-        turn.content && <Markdown text={turn.content} isOpen={isRunning} />
+        turn.content && <Said text={turn.content} isRunning={isRunning} />
       )}
       {isWaiting && (
         <p role="status" className="text-sm text-soft">
@@ -106,6 +107,13 @@ function AssistantTurn({ turn, isRunning, isLast, isBusy, actions }: TurnViewPro
       {turn.figures && <FiguresLine figures={turn.figures} />}
     </div>
   );
+}
+
+/** Markdown; what is JSON once it is whole is shown as such. */
+function Said({ text, isRunning }: { text: string; isRunning: boolean }) {
+  const json = isRunning ? null : asJson(text);
+  if (json) return <CodeBlock code={json} language="json" />;
+  return <Markdown text={text} isOpen={isRunning} />;
 }
 
 const FINISHES: Record<string, string> = {

@@ -55,3 +55,13 @@ export function asked(turns: readonly Turn[]): readonly Turn[] {
   const last = turns.findLastIndex((turn) => turn.role !== "assistant");
   return turns.slice(0, last + 1);
 }
+
+/** A JSON object or list, laid out; null for other text. */
+export function asJson(text: string): string | null {
+  if (!/^\s*[[{]/.test(text)) return null;
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return null;
+  }
+}

@@ -71,22 +71,10 @@ def serve(
     ] = None,
 ) -> None:
     """Serve models over the OpenAI API."""
-    fields: dict[str, Any] = {
-        "threads": threads,
-        "kv_dtype": kv_dtype,
-        "activations": activations,
-        "prefill": prefill,
-        "context": context,
-        "kv_blocks": kv_blocks,
-        "max_num_seqs": max_num_seqs,
-        "token_budget": token_budget,
-        "max_waiting": max_waiting,
-        "prefix_cache": prefix_cache,
-        "speculation": speculation,
-        "max_draft": max_draft,
-        "draft": draft,
-        "price": price,
-    }
+    given = dict(locals())
+    from firefront.core.deployment import Deployment
+
+    fields = {name: given[name] for name in Deployment.__struct_fields__ if name != "model"}
     deployments = resolve_deployments(model or [], deployment, fields)
     from firefront.gateway.server import ServerOptions, run  # heavy
 
