@@ -144,6 +144,23 @@ def test_tools(visitor: Visitor) -> None:
     assert turns[-1]["role"] == "assistant" and turns[-1]["content"]
 
 
+def test_a_tools_schema_is_checked(visitor: Visitor) -> None:
+    visitor.button("Add an example").click()
+    tool = {"name": "f", "parameters": {"type": "object", "properties": {"a": {"type": "strin"}}}}
+    visitor.write("Tools", json.dumps([tool]))
+    visitor.page.get_by_text("f: /properties/a").wait_for()
+
+
+def test_an_expected_answer_changes_nothing(visitor: Visitor) -> None:
+    greedy(visitor)
+    visitor.page.get_by_text("More parameters").click()
+    said = visitor.ask(SHORT)["content"]
+    visitor.page.get_by_label("Expected answer", exact=True).fill(said)
+    visitor.page.get_by_label("Thinking", exact=True).select_option("none")
+    visitor.button("New chat").click()
+    assert visitor.ask(SHORT)["content"] == said
+
+
 def test_logprobs(visitor: Visitor) -> None:
     greedy(visitor, 8)
     visitor.page.get_by_label("Show how sure the model is", exact=True).select_option("5")
@@ -170,6 +187,9 @@ def test_compare(visitor: Visitor) -> None:
     assert len(texts) == 3 and texts[2].startswith(texts[1]) and texts[1].startswith(texts[0])
     assert visitor.page.get_by_test_id("figures").count() == 3
     assert visitor.page.locator("canvas").count() == 1
+    visitor.button("Code of Column 2").click()
+    assert "max_tokens=20" in visitor.page.get_by_role("tabpanel").inner_text()
+    visitor.button("Close").click()
     visitor.button("Remove Column 3").click()
     assert visitor.page.get_by_role("region", name=re.compile("^Column")).count() == 2
 

@@ -16,6 +16,7 @@ const ELSEWHERE = new Set<string>([
   "stop",
   "tools",
   "tool_choice",
+  "reasoning_effort",
 ]);
 const DEFAULT_MAX_TOKENS = 4096;
 
@@ -77,11 +78,15 @@ function translate(
     if (body.tool_choice) fields.push(["tool_choice", choiceOf(body.tool_choice)]);
   }
   const missing = Object.keys(body).filter((name) => !ELSEWHERE.has(name));
+  const output: Fields = {};
   const schema = (body.response_format as Fields | undefined)?.json_schema as Fields | undefined;
   if (schema) {
-    fields.push(["output_config", { format: { type: "json_schema", schema: schema.schema } }]);
+    output.format = { type: "json_schema", schema: schema.schema };
     missing.splice(missing.indexOf("response_format"), 1);
   }
+  if (body.reasoning_effort === "none") fields.push(["thinking", { type: "disabled" }]);
+  else if (body.reasoning_effort) output.effort = body.reasoning_effort;
+  if (Object.keys(output).length) fields.push(["output_config", output]);
   // The API has these, the SDK's method no longer does.
   const sampling = SAME.filter((name) => name in body).map((name) => [name, body[name]]);
   if (sampling.length) fields.push(["extra_body", Object.fromEntries(sampling)]);

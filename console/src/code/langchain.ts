@@ -7,7 +7,7 @@ import { pythonArguments, pythonLiteral } from "./python-literal";
 const BOUND = new Set(["tools", "tool_choice", "response_format", "messages"]);
 
 export function langchainProgram(body: ChatBody, target: Target): Program {
-  const { known, extra } = split(body);
+  const { known, extra } = split(body, "prediction");
   const fields: [string, unknown][] = known.filter(([name]) => !BOUND.has(name));
   if (extra.length) fields.push(["extra_body", Object.fromEntries(extra)]);
   const binds: string[] = [];

@@ -44,13 +44,17 @@ const KNOWN = new Set([
   "tools",
   "tool_choice",
   "response_format",
+  "logit_bias",
+  "reasoning_effort",
+  "prediction",
 ]);
 
-/** The body's fields, apart: those the SDK has parameters for, and the rest. */
-export function split(body: object): { known: [string, unknown][]; extra: [string, unknown][] } {
+/** The body's fields, apart: those the SDK has parameters for (but `unknown`), and the rest. */
+export function split(
+  body: object,
+  unknown = "",
+): { known: [string, unknown][]; extra: [string, unknown][] } {
   const fields = Object.entries(body);
-  return {
-    known: fields.filter(([name]) => KNOWN.has(name)),
-    extra: fields.filter(([name]) => !KNOWN.has(name)),
-  };
+  const isKnown = ([name]: [string, unknown]) => KNOWN.has(name) && name !== unknown;
+  return { known: fields.filter(isKnown), extra: fields.filter((field) => !isKnown(field)) };
 }

@@ -83,6 +83,16 @@ test("Anthropic's SDK has other names, and says what it has none for", () => {
   expect(missing).toEqual(["seed"]);
 });
 
+test("thinking and an expected answer, as each SDK knows them", () => {
+  const prediction = { type: "content" as const, content: "x" };
+  const request: ChatBody = { ...body, reasoning_effort: "low", prediction };
+  expect(program("Python", request)).toContain('    reasoning_effort="low",\n    prediction={');
+  expect(program("Anthropic", request)).toContain('output_config={"effort": "low"}');
+  expect(program("LangChain", request)).toMatch(/extra_body=\{"top_k": 3, "prediction": \{/);
+  const silent = program("Anthropic", { ...request, reasoning_effort: "none" });
+  expect(silent).toContain('thinking={"type": "disabled"}');
+});
+
 test("a completion has no chat program", () => {
   const names = programsOf({ kind: "completion", body: { model: "m", prompt: "x" } }, target).map(
     ({ name }) => name,

@@ -1,12 +1,16 @@
-import { SlidersHorizontal, X } from "lucide-react";
-import { useCallback, useEffect, useState } from "react";
+import { Code, SlidersHorizontal, X } from "lucide-react";
+import { lazy, Suspense, useCallback, useEffect, useState } from "react";
 import type { Model } from "@/api/models";
 import { IconButton } from "@/components/ui/button";
 import { Modal } from "@/components/ui/dialog";
 import { Conversation } from "@/playground/conversation";
 import { type Lane, useLane } from "@/playground/lane";
 import { ModelPicker } from "@/playground/model-picker";
+import { chatBody } from "@/playground/request";
 import { SettingsPanel } from "@/playground/settings-panel";
+import { asked } from "@/playground/turns";
+
+const CodeDialog = lazy(() => import("@/code/code-dialog"));
 
 interface ColumnProps {
   lane: Lane;
@@ -19,7 +23,8 @@ interface ColumnProps {
 
 /** One lane of a comparison. */
 export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
-  const { settings } = useLane(lane);
+  const { settings, turns } = useLane(lane);
+  const [isCodeOpen, setCodeOpen] = useState(false);
   const [isOpen, setOpen] = useState(false);
   const choose = useCallback((id: string) => lane.set({ model: id }), [lane]);
   useEffect(() => {
@@ -33,6 +38,9 @@ export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
       <header className="flex items-center gap-1 border-b border-line px-3 py-2">
         <ModelPicker chosen={settings.model} onChoose={choose} />
         <div className="ml-auto flex">
+          <IconButton label={`Code of ${name}`} onClick={() => setCodeOpen(true)}>
+            <Code />
+          </IconButton>
           <IconButton label={`Settings of ${name}`} onClick={() => setOpen(true)}>
             <SlidersHorizontal />
           </IconButton>
@@ -57,6 +65,14 @@ export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
       >
         <SettingsPanel lane={lane} />
       </Modal>
+      {isCodeOpen && (
+        <Suspense>
+          <CodeDialog
+            request={() => ({ kind: "chat", body: chatBody(settings, asked(turns)) })}
+            onClose={() => setCodeOpen(false)}
+          />
+        </Suspense>
+      )}
     </section>
   );
 }

@@ -1,9 +1,9 @@
-import { useQuery } from "@tanstack/react-query";
+import { useQueries, useQuery } from "@tanstack/react-query";
 import { useDeferredValue, useEffect, useState } from "react";
 import * as v from "valibot";
 import { postJson } from "@/api/client";
 import { asProblem } from "@/api/errors";
-import { formOf } from "./request";
+import { formOf, toolsOf } from "./request";
 import type { Settings } from "./settings";
 
 /** What the server says of the form that an answer must have, asked half a second after it was written. */
@@ -22,16 +22,7 @@ export interface FormCheck {
 export function useFormCheck(settings: Settings): FormCheck {
   const settled = useSettled(useDeferredValue(settings));
   const { body, problem } = bodyOf(settled);
-  const { data, error } = useQuery({
-    queryKey: ["check", body],
-    enabled: body !== null,
-    staleTime: Number.POSITIVE_INFINITY,
-    retry: false,
-    queryFn: async ({ signal }) => {
-      const response = await postJson("/v1/schemas:check", body, signal);
-      return v.parse(Verdict, await response.json());
-    },
-  });
+  const { data, error } = useQuery(asked(body));
   if (problem) return { problem, note: null };
   if (error) return { problem: asProblem(error).message, note: null };
   if (!body || !data) return { problem: null, note: null };
@@ -39,10 +30,57 @@ export function useFormCheck(settings: Settings): FormCheck {
     const note = `Can be honoured; compiled in ${(data.compile_ms ?? 0).toFixed(1)} ms.`;
     return { problem: null, note };
   }
-  const lines = data.errors.map(({ pointer, message }) =>
-    pointer ? `${pointer}: ${message}` : message,
-  );
-  return { problem: lines.join("\n"), note: null };
+  return { problem: linesOf(data).join("\n"), note: null };
+}
+
+/** The same of the schemas of the tools' parameters. */
+export function useToolsCheck(settings: Settings): string | null {
+  const settled = useSettled(useDeferredValue(settings));
+  const { tools, problem } = parametersOf(settled);
+  const checks = useQueries({ queries: tools.map(({ body }) => asked(body)) });
+  if (problem) return problem;
+  const lines = checks.flatMap(({ data, error }, index) => {
+    const found = error ? [asProblem(error).message] : data ? linesOf(data) : [];
+    return found.map((line) => `${tools[index]?.name}: ${line}`);
+  });
+  return lines.join("\n") || null;
+}
+
+function asked(body: object | null) {
+  return {
+    queryKey: ["check", body],
+    enabled: body !== null,
+    staleTime: Number.POSITIVE_INFINITY,
+    retry: false,
+    queryFn: async ({ signal }: { signal: AbortSignal }) => {
+      const response = await postJson("/v1/schemas:check", body, signal);
+      return v.parse(Verdict, await response.json());
+    },
+  };
+}
+
+function linesOf({ errors }: v.InferOutput<typeof Verdict>): string[] {
+  return errors.map(({ pointer, message }) => (pointer ? `${pointer}: ${message}` : message));
+}
+
+interface Parameters {
+  tools: { name: string; body: object | null }[];
+  problem: string | null;
+}
+
+function parametersOf(settings: Settings): Parameters {
+  try {
+    const tools = toolsOf(settings).map((tool) => {
+      const { name, parameters } = tool.function as Record<string, unknown>;
+      const isSchema = typeof parameters === "object" && parameters !== null;
+      const body =
+        isSchema && settings.model ? { model: settings.model, schema: parameters } : null;
+      return { name: String(name), body };
+    });
+    return { tools, problem: null };
+  } catch (error) {
+    return { tools: [], problem: (error as Error).message };
+  }
 }
 
 /** What a request with this form would say of it; null where there is nothing to ask. */

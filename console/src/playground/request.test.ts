@@ -79,6 +79,27 @@ test("forms of the answer", () => {
   });
 });
 
+test("thinking, biases and an expected answer", () => {
+  const set = settings({ effort: "none", bias: '{"5": -100}', prediction: "x" });
+  expect(chatBody(set, [])).toMatchObject({
+    reasoning_effort: "none",
+    logit_bias: { "5": -100 },
+    prediction: { type: "content", content: "x" },
+  });
+  expect(completionBody(set, "Once")).toEqual({
+    model: "m",
+    prompt: "Once",
+    logit_bias: { "5": -100 },
+  });
+  expect(() => chatBody(settings({ bias: "{5" }), [])).toThrow(/bias of tokens is not JSON/);
+});
+
+test("tools that are no objects are named", () => {
+  for (const tools of ["[5]", "[null]", '[{"function": 5}]']) {
+    expect(() => chatBody(settings({ tools }), [])).toThrow(/list of tools/);
+  }
+});
+
 test("what is not JSON is named", () => {
   expect(() => chatBody(settings({ tools: "[" }), [])).toThrow(SettingsError);
   expect(() => chatBody(settings({ format: "json_schema", form: "{" }), [])).toThrow(

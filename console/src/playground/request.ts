@@ -11,7 +11,7 @@ export type CompletionBody = Pick<components["schemas"]["CompletionRequest"], "m
 /** Something in the settings that cannot be sent. `field` is the control to look at. */
 export class SettingsError extends Error {
   constructor(
-    readonly field: "tools" | "form",
+    readonly field: "tools" | "form" | "bias",
     message: string,
   ) {
     super(message);
@@ -22,6 +22,8 @@ export class SettingsError extends Error {
 export function chatBody(settings: Settings, turns: readonly Turn[]): ChatBody {
   const body: ChatBody = { model: settings.model, messages: messagesOf(settings, turns) };
   Object.assign(body, samplingOf(settings), formOf(settings));
+  if (settings.effort) body.reasoning_effort = settings.effort;
+  if (settings.prediction) body.prediction = { type: "content", content: settings.prediction };
   const tools = toolsOf(settings);
   if (tools.length) {
     body.tools = tools;
@@ -74,12 +76,16 @@ function messageOf(turn: Turn): ChatBody["messages"][number] {
 }
 
 function samplingOf(settings: Settings): Partial<ChatBody> {
-  const given: Record<string, number | string[]> = {};
+  const given: Partial<ChatBody> = {};
   for (const { key } of PARAMETERS) {
     const value = settings.sampling[key];
     if (value !== null && value !== undefined) given[key] = value;
   }
   if (settings.stop.length) given.stop = settings.stop;
+  if (settings.bias.trim()) {
+    const bias = parseJson(settings.bias, "bias", "The bias of tokens");
+    given.logit_bias = bias as Record<string, number>;
+  }
   return given;
 }
 
@@ -122,13 +128,18 @@ export function toolsOf(settings: Settings): Record<string, unknown>[] {
     if (typeof tool !== "object" || tool === null) {
       throw new SettingsError("tools", "The list of tools: each must be an object with a name.");
     }
-    return "function" in tool
-      ? (tool as Record<string, unknown>)
-      : { type: "function", function: tool };
+    if (!("function" in tool)) return { type: "function", function: tool };
+    if (typeof tool.function !== "object" || tool.function === null) {
+      throw new SettingsError(
+        "tools",
+        "The list of tools: function must be an object with a name.",
+      );
+    }
+    return tool as Record<string, unknown>;
   });
 }
 
-function parseJson(source: string, field: "tools" | "form", what: string): unknown {
+function parseJson(source: string, field: SettingsError["field"], what: string): unknown {
   try {
     return JSON.parse(source);
   } catch (error) {

@@ -59,9 +59,26 @@ export function SettingsPanel({ lane, isCompletion = false }: SettingsPanelProps
         </summary>
         <div className="mt-4 space-y-5">
           <StopField settings={settings} set={set} />
+          {!isCompletion && <EffortField settings={settings} set={set} />}
           {PARAMETERS.filter(({ isAdvanced }) => isAdvanced).map((parameter) => (
             <Sampling key={parameter.key} parameter={parameter} settings={settings} set={set} />
           ))}
+          <TextField
+            label="Bias of tokens"
+            help="A JSON object from token ids to numbers of -100 to 100, which are added to their chances. -100 forbids a token."
+            placeholder='{"1234": -100}'
+            value={settings.bias}
+            problem={wrong?.field === "bias" ? wrong.message : null}
+            onChange={(bias) => set({ bias })}
+          />
+          {!isCompletion && (
+            <TextField
+              label="Expected answer"
+              help="Text that much of the answer will be a copy of, such as a file to be edited. The answer stays the same, and comes sooner where this is right."
+              value={settings.prediction}
+              onChange={(prediction) => set({ prediction })}
+            />
+          )}
         </div>
       </details>
     </div>
@@ -133,6 +150,55 @@ function Logprobs({ settings, set }: FieldsProps) {
           <option value="5">Yes, with 5 alternatives</option>
           <option value="20">Yes, with 20 alternatives</option>
         </select>
+      )}
+    </Labelled>
+  );
+}
+
+function EffortField({ settings, set }: FieldsProps) {
+  return (
+    <Labelled
+      label="Thinking"
+      help="How much a model that can think does so before it answers. Others ignore it."
+    >
+      {(field) => (
+        <select
+          {...field}
+          className="field"
+          value={settings.effort}
+          onChange={(event) => set({ effort: event.target.value as Settings["effort"] })}
+        >
+          <option value="">As the model is used to</option>
+          <option value="none">None</option>
+          <option value="low">A little</option>
+          <option value="medium">Some</option>
+          <option value="high">Much</option>
+        </select>
+      )}
+    </Labelled>
+  );
+}
+
+interface TextFieldProps {
+  label: string;
+  help: string;
+  placeholder?: string;
+  value: string;
+  problem?: string | null;
+  onChange: (value: string) => void;
+}
+
+function TextField({ label, help, placeholder, value, problem, onChange }: TextFieldProps) {
+  return (
+    <Labelled label={label} help={help} problem={problem}>
+      {(field) => (
+        <textarea
+          {...field}
+          className="field field-sizing-content max-h-60 min-h-9 font-mono text-[13px]"
+          placeholder={placeholder}
+          value={value}
+          onChange={(event) => onChange(event.target.value)}
+        />
       )}
     </Labelled>
   );

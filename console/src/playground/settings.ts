@@ -38,6 +38,12 @@ export const Settings = v.object({
   form: text(MAX_TEXT),
   /** A JSON list of tools, as a person writes it. */
   tools: text(MAX_TEXT),
+  /** How much to think first, for models that do; empty: as the model is used to. */
+  effort: v.optional(v.picklist(["", "none", "low", "medium", "high"]), ""),
+  /** A JSON object from token ids to what is added to their logits. */
+  bias: text(MAX_TEXT),
+  /** A text that much of the answer will be a copy of. */
+  prediction: text(MAX_TEXT),
   toolChoice: v.optional(v.picklist(["auto", "required", "none"]), "auto"),
   /** Show this many alternatives for each token; null: no log-probabilities. */
   logprobs: v.optional(

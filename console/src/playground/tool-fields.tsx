@@ -1,45 +1,64 @@
-import { lazy, Suspense } from "react";
+import { lazy, Suspense, useState } from "react";
 import { Button } from "@/components/ui/button";
 import { Labelled } from "@/components/ui/labelled";
+import { useToolsCheck } from "./form-check";
 import type { Settings } from "./settings";
 import type { FieldsProps } from "./settings-panel";
 
 const JsonEditor = lazy(() => import("@/components/json-editor"));
 
-const EXAMPLE = [
-  {
-    name: "get_weather",
-    description: "The weather in a city now",
-    parameters: {
-      type: "object",
-      properties: { city: { type: "string" }, unit: { enum: ["celsius", "fahrenheit"] } },
-      required: ["city"],
+const EXAMPLE = JSON.stringify(
+  [
+    {
+      name: "get_weather",
+      description: "The weather in a city now",
+      parameters: {
+        type: "object",
+        properties: { city: { type: "string" }, unit: { enum: ["celsius", "fahrenheit"] } },
+        required: ["city"],
+      },
     },
-  },
-];
+  ],
+  null,
+  2,
+);
 
 /** The functions a model may call, as JSON. */
 export function ToolFields({ settings, set, problem }: FieldsProps & { problem: string | null }) {
   const { tools, toolChoice } = settings;
   const hasTools = tools.trim() !== "";
+  const [isWriting, setWriting] = useState(false); // also while nothing is written
+  const isOpen = isWriting || hasTools;
+  const write = (next: string, isBegun: boolean) => {
+    setWriting(isBegun);
+    set({ tools: next });
+  };
+  const wrong = useToolsCheck(settings);
   return (
     <>
       <Labelled
         label="Tools"
         help="Functions the model may ask you to call. It answers with a call; you give back the result, and it goes on."
-        problem={problem ?? (hasTools ? problemOf(tools) : null)}
+        problem={problem ?? wrong}
         aside={
-          <Button
-            size="small"
-            look="ghost"
-            onClick={() => set({ tools: hasTools ? "" : JSON.stringify(EXAMPLE, null, 2) })}
-          >
-            {hasTools ? "Remove" : "Add an example"}
-          </Button>
+          isOpen ? (
+            <Button size="small" look="ghost" onClick={() => write("", false)}>
+              Remove
+            </Button>
+          ) : (
+            <span className="flex">
+              <Button size="small" look="ghost" onClick={() => write("[]", true)}>
+                Write
+              </Button>
+              <Button size="small" look="ghost" onClick={() => write(EXAMPLE, true)}>
+                Add an example
+              </Button>
+            </span>
+          )
         }
       >
         {(field) =>
-          hasTools ? (
+          isOpen && (
             <Suspense fallback={<p className="text-sm text-soft">Opening the editor</p>}>
               <JsonEditor
                 value={tools}
@@ -48,15 +67,6 @@ export function ToolFields({ settings, set, problem }: FieldsProps & { problem: 
                 isInvalid={field["aria-invalid"]}
               />
             </Suspense>
-          ) : (
-            <textarea
-              {...field}
-              className="field min-h-9 font-mono text-[13px]"
-              rows={1}
-              placeholder="A JSON list"
-              value={tools}
-              onChange={(event) => set({ tools: event.target.value })}
-            />
           )
         }
       </Labelled>
@@ -80,13 +90,4 @@ export function ToolFields({ settings, set, problem }: FieldsProps & { problem: 
       )}
     </>
   );
-}
-
-function problemOf(tools: string): string | null {
-  try {
-    JSON.parse(tools);
-    return null;
-  } catch (error) {
-    return `Not JSON: ${(error as Error).message}`;
-  }
 }
