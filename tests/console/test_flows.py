@@ -211,7 +211,7 @@ def test_completion(visitor: Visitor, live: Served) -> None:
 def test_share(visitor: Visitor) -> None:
     greedy(visitor, 5)
     visitor.ask(SHORT)
-    visitor.button("Copy a link to this chat").click()
+    visitor.button("Copy a link to this").click()
     visitor.page.get_by_text("The link is copied").wait_for()
     link = visitor.page.evaluate("navigator.clipboard.readText()")
     said = visitor.last_turn()["content"]

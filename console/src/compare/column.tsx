@@ -1,5 +1,5 @@
 import { Code, SlidersHorizontal, X } from "lucide-react";
-import { lazy, Suspense, useCallback, useEffect, useState } from "react";
+import { lazy, Suspense, useEffect, useState } from "react";
 import type { Model } from "@/api/models";
 import { IconButton } from "@/components/ui/button";
 import { Modal } from "@/components/ui/dialog";
@@ -23,20 +23,23 @@ interface ColumnProps {
 
 /** One lane of a comparison. */
 export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
-  const { settings, turns } = useLane(lane);
+  const chosen = useLane(lane, ({ settings }) => settings.model);
   const [isCodeOpen, setCodeOpen] = useState(false);
   const [isOpen, setOpen] = useState(false);
-  const choose = useCallback((id: string) => lane.set({ model: id }), [lane]);
   useEffect(() => {
-    if (!settings.model && first) choose(first);
-  }, [settings.model, first, choose]);
+    if (!chosen && first) lane.choose(first);
+  }, [chosen, first, lane]);
+  const request = () => {
+    const { settings, turns } = lane.get();
+    return { kind: "chat" as const, body: chatBody(settings, asked(turns)) };
+  };
   return (
     <section
       aria-label={name}
       className="flex min-w-72 flex-1 snap-start flex-col max-sm:min-w-[88vw]"
     >
       <header className="flex items-center gap-1 border-b border-line px-3 py-2">
-        <ModelPicker chosen={settings.model} onChoose={choose} />
+        <ModelPicker chosen={chosen} onChoose={lane.choose} />
         <div className="ml-auto flex">
           <IconButton label={`Code of ${name}`} onClick={() => setCodeOpen(true)}>
             <Code />
@@ -67,10 +70,7 @@ export function Column({ lane, name, first, model, onRemove }: ColumnProps) {
       </Modal>
       {isCodeOpen && (
         <Suspense>
-          <CodeDialog
-            request={() => ({ kind: "chat", body: chatBody(settings, asked(turns)) })}
-            onClose={() => setCodeOpen(false)}
-          />
+          <CodeDialog request={request} onClose={() => setCodeOpen(false)} />
         </Suspense>
       )}
     </section>

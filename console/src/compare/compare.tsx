@@ -1,12 +1,12 @@
-import { useLocation, useNavigate } from "@tanstack/react-router";
 import { Link2, Plus } from "lucide-react";
-import { useCallback, useEffect, useMemo } from "react";
+import { useCallback, useMemo } from "react";
 import { takesImages, useModels } from "@/api/models";
 import { Button, IconButton } from "@/components/ui/button";
 import { useCommands } from "@/frame/commands";
 import { Composer } from "@/playground/composer";
 import { Lane } from "@/playground/lane";
-import { Notice, useRoom } from "@/playground/room";
+import { useRoom } from "@/playground/room";
+import { Notice } from "@/playground/room-header";
 import { Column } from "./column";
 import { RaceChart } from "./race-chart";
 import { useAnyRunning } from "./running";
@@ -16,17 +16,10 @@ const LEAST = 2;
 
 /** Two to four models, or settings of one, on the same prompt, streaming at once. */
 export function Compare() {
-  const room = useRoom("compare", LEAST);
+  const room = useRoom("compare", "/compare", LEAST);
   const { lanes, setLanes } = room;
   const { data: models } = useModels();
   const isRunning = useAnyRunning(lanes);
-  const navigate = useNavigate();
-  const { hash } = useLocation();
-  useEffect(() => {
-    if (hash.startsWith("share=")) {
-      void room.open(`#${hash}`).then(() => navigate({ to: "/compare", replace: true }));
-    }
-  }, [hash, room.open, navigate]);
   const modelOf = useCallback(
     (lane: Lane) => models?.find(({ id }) => id === lane.get().settings.model),
     [models],
@@ -49,10 +42,7 @@ export function Compare() {
       <header className="flex shrink-0 items-center gap-2 border-b border-line px-4 py-2.5">
         <h1 className="text-sm font-semibold">Compare</h1>
         <div className="ml-auto flex items-center gap-1">
-          <IconButton
-            label="Copy a link to this comparison"
-            onClick={() => void room.share("/compare")}
-          >
+          <IconButton label="Copy a link to this comparison" onClick={room.share}>
             <Link2 />
           </IconButton>
           <Button onClick={() => lanes.forEach((lane) => void lane.clear())}>Clear</Button>

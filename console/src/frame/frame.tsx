@@ -20,6 +20,11 @@ export function Frame() {
   const [isKeyOpen, setKeyOpen] = useState(false);
   const [isPaletteOpen, setPaletteOpen] = useState(false);
   useEffect(() => setKeyOpen(isKeyWanted), [isKeyWanted]);
+  const path = useRouterState({ select: (state) => state.location.pathname });
+  useEffect(() => {
+    const room = ROOMS.find((one) => one.path === path);
+    document.title = room ? `${room.name} – firefront` : "firefront";
+  }, [path]);
   useEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if ((event.metaKey || event.ctrlKey) && event.key.toLowerCase() === "k") {

@@ -14,7 +14,7 @@ interface ConversationProps {
 
 /** A lane's turns. Follows what is written as long as its end is in view. */
 export function Conversation({ lane, model, empty, name = "Conversation" }: ConversationProps) {
-  const { turns, running, problem } = useLane(lane);
+  const { turns, running, problem } = useLane(lane, (state) => state);
   const scroller = useFollowing(turns);
   const actions = useMemo<TurnActions>(
     () => ({

@@ -55,6 +55,8 @@ export class Lane {
     this.change({ settings: { ...this.state.settings, ...settings }, problem });
   }
 
+  readonly choose = (model: string): void => this.set({ model });
+
   /** Adds what a person said and has it answered. */
   say(content: string, images: string[], model: Model | undefined): Promise<void> {
     return this.answer([...this.state.turns, newTurn("user", content, { images })], model);
@@ -170,6 +172,8 @@ export class Lane {
   }
 }
 
-export function useLane(lane: Lane): LaneState {
-  return useSyncExternalStore(lane.subscribe, lane.get);
+/** A part of a lane's state. The caller is drawn anew when `pick` gives something else, so a part that
+ * does not change with each token costs nothing while an answer streams. */
+export function useLane<T>(lane: Lane, pick: (state: LaneState) => T): T {
+  return useSyncExternalStore(lane.subscribe, () => pick(lane.get()));
 }

@@ -44,9 +44,13 @@ export function completionBody(settings: Settings, prompt: string): CompletionBo
   return body;
 }
 
-/** What a run adds: figures come with the stream. */
+/** What a run adds: counts of tokens come with every event. */
 export function streamed<B extends ChatBody | CompletionBody>(body: B): B {
-  return { ...body, stream: true, stream_options: { include_usage: true } };
+  return {
+    ...body,
+    stream: true,
+    stream_options: { include_usage: true, continuous_usage_stats: true },
+  };
 }
 
 function messagesOf(settings: Settings, turns: readonly Turn[]): ChatBody["messages"] {

@@ -30,6 +30,16 @@ test("adds up text, thought, calls and log-probabilities", () => {
   });
 });
 
+test("counts and cost are there while it streams", () => {
+  const pricing = { prompt: "0.01", completion: "0.1" };
+  const answer = new Answer({ id: "m", pricing } as never);
+  const usage = { prompt_tokens: 3, completion_tokens: 2 };
+  answer.addChat({ ...chunk({ content: "Hi there" }), usage });
+  expect(answer.snapshot().figures).toMatchObject({ tokens_in: 3, tokens_out: 2 });
+  expect(answer.snapshot().figures?.cost).toBeCloseTo(0.23);
+  expect(answer.watch.timeline[0]?.[1]).toBe(2);
+});
+
 test("reads plain completions", () => {
   const answer = new Answer(undefined);
   const logprobs = { tokens: [" a"], token_logprobs: [-1], top_logprobs: [{ " a": -1, " b": -2 }] };

@@ -75,34 +75,26 @@ export class Stopwatch {
   private first: number | null = null;
   private last: number | null = null;
   private tokens = 0;
-  /** Seconds since the start, and tokens that were there by then; at most some 200 of them. */
+  /** At most some 200 of them. */
   readonly timeline: [number, number][] = [];
 
-  /** Tokens have come; how many is known exactly at the end only. */
+  /** Something has come; so many tokens are there by now. */
   saw(tokens: number): void {
     const now = performance.now();
     this.first ??= now;
     this.last = now;
-    this.tokens += tokens;
+    this.tokens = tokens;
     const elapsed_s = (now - this.started) / 1e3;
     const before_s = this.timeline.at(-1)?.[0] ?? Number.NEGATIVE_INFINITY;
-    if (elapsed_s - before_s >= elapsed_s / 100) this.timeline.push([elapsed_s, this.tokens]);
+    if (elapsed_s - before_s >= elapsed_s / 100) this.timeline.push([elapsed_s, tokens]);
   }
 
-  figures(
-    usage: { tokensIn: number; cached: number; tokensOut: number } | null,
-    cost: number | null,
-  ): Figures {
-    const tokens = usage?.tokensOut ?? this.tokens;
+  figures(): Pick<Figures, "ttft_s" | "total_s" | "tokens_s"> {
     const spent = this.first === null || this.last === null ? 0 : this.last - this.first;
     return {
       ttft_s: this.first === null ? null : (this.first - this.started) / 1e3,
       total_s: ((this.last ?? performance.now()) - this.started) / 1e3,
-      tokens_in: usage?.tokensIn ?? null,
-      tokens_cached: usage?.cached ?? null,
-      tokens_out: tokens,
-      tokens_s: spent > 0 && tokens > 1 ? ((tokens - 1) / spent) * 1e3 : null,
-      cost,
+      tokens_s: spent > 0 && this.tokens > 1 ? ((this.tokens - 1) / spent) * 1e3 : null,
     };
   }
 }
@@ -121,9 +113,10 @@ export class Answer {
   addCompletion(event: unknown): void {
     const { choices, usage } = v.parse(TextChunk, event);
     const choice = choices[0];
+    this.usage = usage ?? this.usage;
     if (choice?.text) {
       this.content.push(choice.text);
-      this.watch.saw(choice.logprobs?.tokens.length || 1);
+      this.watch.saw(this.numTokens);
     }
     choice?.logprobs?.tokens.forEach((token, index) => {
       const { token_logprobs, top_logprobs } = choice.logprobs ?? {};
@@ -135,27 +128,23 @@ export class Answer {
       });
     });
     this.finish = choice?.finish_reason ?? this.finish;
-    this.usage = usage ?? this.usage;
   }
 
   addChat(event: unknown): void {
-    const chunk = v.parse(Chunk, event);
-    const choice = chunk.choices[0];
-    if (choice) {
-      const { content, reasoning, reasoning_content, tool_calls } = choice.delta;
-      const thought = reasoning ?? reasoning_content;
-      if (content) this.content.push(content);
-      if (thought) this.reasoning.push(thought);
-      for (const call of tool_calls ?? []) this.addCall(call);
-      for (const { token, logprob, top_logprobs } of choice.logprobs?.content ?? []) {
-        this.logprobs.push({ token, logprob, top: top_logprobs });
-      }
-      if (content || thought || tool_calls?.length) {
-        this.watch.saw(choice.logprobs?.content?.length || 1);
-      }
-      this.finish = choice.finish_reason ?? this.finish;
+    const { choices, usage } = v.parse(Chunk, event);
+    const choice = choices[0];
+    this.usage = usage ?? this.usage;
+    if (!choice) return;
+    const { content, reasoning, reasoning_content, tool_calls } = choice.delta;
+    const thought = reasoning ?? reasoning_content;
+    if (content) this.content.push(content);
+    if (thought) this.reasoning.push(thought);
+    for (const call of tool_calls ?? []) this.addCall(call);
+    for (const { token, logprob, top_logprobs } of choice.logprobs?.content ?? []) {
+      this.logprobs.push({ token, logprob, top: top_logprobs });
     }
-    this.usage = chunk.usage ?? this.usage;
+    if (content || thought || tool_calls?.length) this.watch.saw(this.numTokens);
+    this.finish = choice.finish_reason ?? this.finish;
   }
 
   /** What is known so far, as fields of a turn. */
@@ -170,15 +159,21 @@ export class Answer {
     };
   }
 
+  private get numTokens(): number {
+    return this.usage?.completion_tokens ?? this.logprobs.length;
+  }
+
   private figures(): Figures {
-    const usage = !this.usage
-      ? null
-      : {
-          tokensIn: this.usage.prompt_tokens,
-          cached: this.usage.prompt_tokens_details?.cached_tokens ?? 0,
-          tokensOut: this.usage.completion_tokens,
-        };
-    return this.watch.figures(usage, usage && costOf(this.model, usage.tokensIn, usage.tokensOut));
+    const { prompt_tokens: tokens_in = null, completion_tokens: tokens_out = null } =
+      this.usage ?? {};
+    const isKnown = tokens_in !== null && tokens_out !== null;
+    return {
+      ...this.watch.figures(),
+      tokens_in,
+      tokens_cached: this.usage?.prompt_tokens_details?.cached_tokens ?? null,
+      tokens_out,
+      cost: isKnown ? costOf(this.model, tokens_in, tokens_out) : null,
+    };
   }
 
   private addCall(

@@ -43,6 +43,14 @@ test("a link that unpacks to too much is refused", async () => {
   await expect(sharedLanes(`#share=${packed}`)).rejects.toThrow(/damaged/);
 });
 
+test("what is too much for a link is said", async () => {
+  const noise = () =>
+    Buffer.from(crypto.getRandomValues(new Uint8Array(60_000))).toString("base64");
+  const turns = Array.from({ length: 16 }, () => newTurn("user", noise()));
+  const large = new Lane({ settings: defaultSettings(), turns });
+  await expect(shareLink([large], "/")).rejects.toThrow(/too much for a link/);
+});
+
 test("what is kept comes back, what others wrote does not", () => {
   const one = lane();
   keepLanes("chat", [one]);

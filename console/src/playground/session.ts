@@ -17,6 +17,7 @@ const Session = v.object({
 });
 const MAX_KEPT_CHARS = 4_000_000;
 const MAX_SHARED_BYTES = 2_000_000;
+const MAX_LINK_CHARS = 1_000_000;
 const SHARE = "#share=";
 
 /** The lanes of a room as they were when the page was left. */
@@ -44,11 +45,16 @@ export function keepLanes(room: string, lanes: readonly Lane[]): void {
   }
 }
 
-/** A link that opens the lanes as they are, without log-probabilities. */
+/** A link that opens the lanes as they are, without log-probabilities. Throws an Error where that is
+ * more than browsers take. */
 export async function shareLink(lanes: readonly Lane[], path: string): Promise<string> {
   const text = JSON.stringify({ version: 1, lanes: recordsOf(lanes).map(withoutLogprobs) });
   const packed = await pipe(new TextEncoder().encode(text), new CompressionStream("deflate-raw"));
-  return `${location.origin}${path}${SHARE}${toBase64Url(packed)}`;
+  const link = `${location.origin}${path}${SHARE}${toBase64Url(packed)}`;
+  if (link.length > MAX_LINK_CHARS) {
+    throw new Error("This is too much for a link: remove images, or turns from their start.");
+  }
+  return link;
 }
 
 /** The lanes of a link; null if it is none. Throws an Error that says what is wrong with it. */

@@ -11,12 +11,13 @@ import { ToolFields } from "./tool-fields";
 interface SettingsPanelProps {
   lane: Lane;
   /** A plain completion has neither instructions nor tools. */
-  isCompletion?: boolean;
+  isCompletion?: boolean | undefined;
 }
 
 /** All that a request says beside the conversation. */
 export function SettingsPanel({ lane, isCompletion = false }: SettingsPanelProps) {
-  const { settings, problem } = useLane(lane);
+  const settings = useLane(lane, (state) => state.settings);
+  const problem = useLane(lane, (state) => state.problem);
   const set = (change: Partial<Settings>) => lane.set(change);
   const wrong = problem && "field" in problem ? problem : null;
   return (

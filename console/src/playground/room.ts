@@ -1,5 +1,7 @@
+import { useLocation, useNavigate } from "@tanstack/react-router";
 import { useCallback, useEffect, useMemo, useState } from "react";
 import { copyText } from "@/components/copy-button";
+import type { Room } from "@/frame/rooms";
 import { Lane } from "./lane";
 import { keepLanes, keptLanes, sharedLanes, shareLink } from "./session";
 
@@ -7,16 +9,17 @@ import { keepLanes, keptLanes, sharedLanes, shareLink } from "./session";
 export interface RoomLanes {
   readonly lanes: readonly Lane[];
   readonly setLanes: (lanes: readonly Lane[]) => void;
-  readonly share: (path: string) => Promise<void>;
-  /** Opens what a link carries behind its `#`. */
-  readonly open: (hash: string) => Promise<void>;
+  /** Copies a link that opens all this. */
+  readonly share: () => void;
   /** What has just been done, or could not be. */
   readonly notice: string;
 }
 
+type RoomPath = Room["path"];
+
 const KEEP_AFTER_MS = 500;
 
-export function useRoom(name: string, atLeast: number): RoomLanes {
+export function useRoom(name: string, path: RoomPath, atLeast = 1): RoomLanes {
   const [lanes, setLanes] = useState<readonly Lane[]>(() => {
     const kept = keptLanes(name) ?? [];
     while (kept.length < atLeast) kept.push(new Lane());
@@ -50,19 +53,22 @@ export function useRoom(name: string, atLeast: number): RoomLanes {
     const timer = setTimeout(() => setNotice(""), 6000);
     return () => clearTimeout(timer);
   }, [notice]);
-  const share = useCallback(
-    async (path: string) => {
+  const share = useCallback(async () => {
+    try {
       await copyText(await shareLink(lanes, path));
       setNotice(
-        "The link is copied. Whoever opens it sees this conversation; it is in the link itself, on no server.",
+        "The link is copied. Whoever opens it sees what is here; it is in the link itself, on no server.",
       );
-    },
-    [lanes],
-  );
-  const open = useCallback(
-    async (hash: string) => {
+    } catch (error) {
+      setNotice((error as Error).message);
+    }
+  }, [lanes, path]);
+  const navigate = useNavigate();
+  const { hash } = useLocation();
+  useEffect(() => {
+    const open = async () => {
       try {
-        const shared = await sharedLanes(hash);
+        const shared = await sharedLanes(`#${hash}`);
         if (!shared) return;
         while (shared.length < atLeast) shared.push(new Lane());
         setLanes(shared);
@@ -70,17 +76,12 @@ export function useRoom(name: string, atLeast: number): RoomLanes {
       } catch (error) {
         setNotice((error as Error).message);
       }
-    },
-    [atLeast],
-  );
-  return useMemo(() => ({ lanes, setLanes, share, open, notice }), [lanes, share, open, notice]);
-}
-
-/** A line that says what has just happened. */
-export function Notice({ text }: { text: string }) {
-  return (
-    <p role="status" className="bg-accent-soft px-4 py-2 text-sm empty:hidden">
-      {text}
-    </p>
+      await navigate({ to: path, replace: true });
+    };
+    void open();
+  }, [hash, path, atLeast, navigate]);
+  return useMemo(
+    () => ({ lanes, setLanes, share: () => void share(), notice }),
+    [lanes, share, notice],
   );
 }
