@@ -7,7 +7,7 @@
 const FENCE = /^( {0,3})(`{3,}|~{3,})(.*)$/;
 const ITEM = /^(?:[-*+]|\d{1,9}[.)])(?:[ \t]|$)/;
 const TABLE_RULE = /^[ \t]*\|?[ \t]*:?-+:?[ \t]*(?:\|[ \t]*:?-+:?[ \t]*)*\|?[ \t]*$/;
-const LONG_CHARS = 2000;
+const LONG_CHARS = 1000;
 
 export function blocksOf(markdown: string): string[] {
   const cutter = new Cutter();
