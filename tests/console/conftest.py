@@ -22,7 +22,7 @@ def chromium_path() -> str | None:
     return named or shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it is open no other test could run an event loop
 def browser() -> Iterator[object]:
     path = chromium_path()
     if path is None:
