@@ -8,6 +8,7 @@ import pytest
 
 from tests.console.hostile import PAYLOADS
 from tests.console.visitor import Visitor
+from tests.e2e.served import Served
 
 HARMLESS = re.compile(r"(https?|mailto):", re.IGNORECASE)
 WATCH = """
@@ -113,8 +114,9 @@ def test_as_errors(watched: Visitor) -> None:
     check(watched)
 
 
-def test_as_what_a_link_carries(watched: Visitor) -> None:
-    """A hostile session in the browser's own store is read like one in a link."""
+def test_as_what_a_link_carries(browser: Any, live: Served) -> None:
+    """A hostile session in the browser's own store is read like one in a link. A fresh browser has
+    it: a page that is left may still write what it keeps while the next one reads."""
     turns = [
         {"id": str(i), "role": role, "content": text, "callId": text, "model": text}
         for i, text in enumerate(PAYLOADS)
@@ -123,7 +125,8 @@ def test_as_what_a_link_carries(watched: Visitor) -> None:
     tools = json.dumps([{"name": text, "description": text} for text in PAYLOADS])
     settings = {"model": PAYLOADS[0], "system": PAYLOADS[1], "tools": tools}
     session = {"version": 1, "lanes": [{"settings": settings, "turns": turns}]}
-    watched.page.goto("about:blank")
+    watched = Visitor(browser, live.url)
+    watched.page.add_init_script(WATCH)
     keep = f"localStorage.setItem('firefront.chat', {json.dumps(json.dumps(session))})"
     watched.page.add_init_script(f"try {{ {keep} }} catch {{}}")
     watched.go("/")
@@ -132,3 +135,4 @@ def test_as_what_a_link_carries(watched: Visitor) -> None:
     watched.button("Get the code").click()
     watched.page.get_by_role("tabpanel").wait_for()
     check(watched)
+    watched.leave()
