@@ -15,7 +15,7 @@ class Visitor:
         self.context = browser.new_context(**options)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=url)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         self.complaints: list[str] = []
         self.expected: tuple[str, ...] = ()  # parts of complaints that are meant to come
         self.page.on("pageerror", lambda error: self.complaints.append(f"script: {error}"))
