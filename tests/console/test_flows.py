@@ -33,6 +33,24 @@ def test_first_message(visitor: Visitor, live: Served) -> None:
     assert numbers["cost"] == pytest.approx(cost)
 
 
+def test_a_message_may_come_before_the_models_are_known(visitor: Visitor) -> None:
+    def late(route):  # type: ignore[no-untyped-def]
+        visitor.page.wait_for_timeout(1500)
+        route.continue_()
+
+    visitor.page.evaluate("localStorage.clear()")
+    visitor.page.goto("about:blank")
+    visitor.page.add_init_script("try { localStorage.clear() } catch {}")
+    visitor.page.route("**/v1/models", late)
+    visitor.go("/")
+    visitor.say(SHORT)
+    visitor.page.get_by_text("Reading the prompt").wait_for()
+    visitor.page.get_by_test_id("figures").wait_for()
+    visitor.wait_done()
+    turn = visitor.last_turn()
+    assert turn["role"] == "assistant" and turn["content"] and turn["model"]
+
+
 def test_a_suggestion_is_a_message(visitor: Visitor) -> None:
     visitor.set_number("Longest answer", 5)
     visitor.button("Why is the sky blue? One sentence.").click()

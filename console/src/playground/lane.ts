@@ -128,26 +128,21 @@ export class Lane {
   ): Promise<void> {
     if (!turns.length) return;
     this.stop();
-    let body: ChatBody | CompletionBody;
-    try {
-      body = makeBody();
-    } catch (error) {
-      if (!(error instanceof SettingsError)) throw error;
-      this.change({ turns, problem: error });
-      return;
-    }
     const stopper = new AbortController();
     this.stopper = stopper;
-    const answer = newTurn("assistant", "", { model: body.model });
+    const answer = newTurn("assistant", "");
     this.change({ turns: [...turns, answer], running: answer.id, problem: null, timeline: [] });
-    let problem: Problem | null = null;
+    let problem: Problem | SettingsError | null = null;
     try {
+      await this.modelChosen(stopper.signal);
+      const body = makeBody();
+      this.write(answer.id, { model: body.model });
       await run(body, model, stopper.signal, (soFar, timeline) =>
         this.write(answer.id, soFar, timeline),
       );
     } catch (thrown) {
       if (stopper.signal.aborted) this.write(answer.id, { finish: "stopped" });
-      else problem = asProblem(thrown);
+      else problem = thrown instanceof SettingsError ? thrown : asProblem(thrown);
     }
     if (this.stopper !== stopper) return; // another run has begun
     this.stopper = null;
@@ -157,6 +152,22 @@ export class Lane {
       running: null,
       problem,
       turns: isEmpty ? this.state.turns.filter((turn) => turn !== written) : this.state.turns,
+    });
+  }
+
+  /** A first message may be sent before the server has said which models it runs. */
+  private modelChosen(signal: AbortSignal): Promise<void> {
+    if (this.state.settings.model) return Promise.resolve();
+    return new Promise((resolve, reject) => {
+      const unsubscribe = this.subscribe(() => {
+        if (!this.state.settings.model) return;
+        unsubscribe();
+        resolve();
+      });
+      signal.addEventListener("abort", () => {
+        unsubscribe();
+        reject(signal.reason);
+      });
     });
   }
 
