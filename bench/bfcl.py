@@ -15,17 +15,10 @@ from typing import Any
 
 import jsonschema
 
+from firefront.tuning.evaluation.calls import Call, are_right
+
 TYPES = {"dict": "object", "float": "number", "tuple": "array"}
 _KEPT = ("description", "enum", "default", "minItems", "maxItems", "minimum", "maximum")
-_NO_MEANING = str.maketrans("", "", " ,./-_*^'\"")
-
-
-@dataclass
-class Call:
-    """A call of a function, its arguments as they came."""
-
-    name: str
-    arguments: Any
 
 
 @dataclass
@@ -65,15 +58,7 @@ class Item:
 
     def is_right(self, calls: list[Call]) -> bool:
         """Whether the calls are the answer, in any order."""
-        if self.answer is None or len(calls) != len(self.answer):
-            return False
-        left = list(calls)
-        for wanted in self.answer:
-            found = next((call for call in left if _is_call(call, wanted)), None)
-            if found is None:
-                return False
-            left.remove(found)
-        return True
+        return self.answer is not None and are_right(calls, self.answer)
 
 
 def load_items(folder: Path, category: str, limit: int | None = None) -> list[Item]:
@@ -110,43 +95,6 @@ def json_schema(given: dict[str, Any]) -> dict[str, Any]:
         made["required"] = [name for name in given.get("required", ()) if name in properties]
         made["additionalProperties"] = False
     return made
-
-
-def _is_call(call: Call, wanted: dict[str, Any]) -> bool:
-    ((name, parameters),) = wanted.items()
-    return call.name == name and _is_object(call.arguments, parameters)
-
-
-def _is_object(given: Any, wanted: dict[str, list[Any]]) -> bool:
-    """Whether an object has a right value for each name, and no other names."""
-    if not isinstance(given, dict) or not given.keys() <= wanted.keys():
-        return False
-    return all(
-        any(_is_value(given[name], value) for value in values) if name in given else "" in values
-        for name, values in wanted.items()
-    )
-
-
-def _is_value(given: Any, wanted: Any) -> bool:
-    if isinstance(wanted, dict):
-        return _is_object(given, wanted)
-    if isinstance(wanted, list):
-        return (
-            isinstance(given, list)
-            and len(given) == len(wanted)
-            and all(_is_value(g, w) for g, w in zip(given, wanted, strict=True))
-        )
-    if isinstance(wanted, str):
-        return isinstance(given, str) and _plain(given) == _plain(wanted)
-    if isinstance(wanted, bool) or isinstance(given, bool):
-        return given is wanted
-    if isinstance(wanted, int | float):
-        return isinstance(given, int | float) and given == wanted
-    return bool(given == wanted)
-
-
-def _plain(text: str) -> str:
-    return text.translate(_NO_MEANING).lower()
 
 
 def plain_prompt(item: Item) -> list[dict[str, Any]]:

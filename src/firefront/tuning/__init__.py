@@ -1,0 +1,1 @@
+"""Adapters made and judged: data, training, evaluation."""
