@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 
 from firefront.core.errors import RequestError
-from firefront.gateway.body import MAX_BODY_BYTES, MAX_CONTAINERS, parse_object
+from firefront.core.strict_json import MAX_CONTAINERS, parse_object
+from firefront.gateway.body import MAX_BODY_BYTES
 from tests.gateway.live import Live
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"

@@ -10,6 +10,7 @@ import msgspec
 from firefront.core.chat import Thinking
 from firefront.core.errors import RequestError
 from firefront.core.sampling import MAX_LOGPROBS
+from firefront.core.tools import read_tools
 from firefront.gateway.constraints import constraint_of
 from firefront.gateway.fields import GenerationRequest, doc, sampling_of
 from firefront.gateway.task import ChatTask, FieldNames
@@ -17,7 +18,6 @@ from firefront.gateway.tool_fields import (
     read_function_call,
     read_functions,
     read_tool_choice,
-    read_tools,
 )
 
 _EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")

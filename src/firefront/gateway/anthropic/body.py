@@ -13,11 +13,11 @@ import msgspec
 from firefront.core.chat import Constraint, Thinking, Tool, ToolChoice
 from firefront.core.errors import RequestError
 from firefront.core.sampling import SamplingParams
+from firefront.core.tools import read_tools
 from firefront.gateway.anthropic.content import MessageParam, read_messages, read_system
 from firefront.gateway.fields import doc
 from firefront.gateway.schemas import Refusal
 from firefront.gateway.task import ChatTask
-from firefront.gateway.tool_fields import read_tools
 
 _PARAMETERS = (".function.parameters", ".input_schema")  # OpenAI's name and theirs
 Effort = Literal["low", "medium", "high", "xhigh", "max"]

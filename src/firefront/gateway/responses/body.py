@@ -12,6 +12,7 @@ import msgspec
 from firefront.core.chat import Constraint, Thinking
 from firefront.core.errors import RequestError
 from firefront.core.sampling import MAX_LOGPROBS
+from firefront.core.tools import read_tools
 from firefront.gateway.chat_body import template_kwargs, thinking_of_effort
 from firefront.gateway.constraints import constraint_of, response_format
 from firefront.gateway.fields import GenerationRequest, doc, sampling_of
@@ -19,7 +20,7 @@ from firefront.gateway.metadata import checked_metadata
 from firefront.gateway.responses.items import chat_messages
 from firefront.gateway.schemas import Refusal, given
 from firefront.gateway.task import ChatTask, FieldNames
-from firefront.gateway.tool_fields import read_tool_choice, read_tools
+from firefront.gateway.tool_fields import read_tool_choice
 
 NAMES = FieldNames(messages="input", max_tokens="max_output_tokens")
 LOGPROBS = "message.output_text.logprobs"
