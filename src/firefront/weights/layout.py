@@ -92,6 +92,15 @@ def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def adapter_shapes(config: ModelConfig) -> dict[str, tuple[int, int]]:
+    """(N out, K in) of every linear that an adapter may change, by Hugging Face module name."""
+    return {
+        name.removesuffix(".weight"): (shape[0], shape[1])
+        for name, shape in expected_shapes(config).items()
+        if len(shape) == 2 and name not in (EMBED, LM_HEAD)
+    }
+
+
 def check_tensors(file: object, config: ModelConfig, tensors: Mapping[str, Tensor]) -> None:
     """Raise ModelFileError for a tensor that is missing, misshapen or without a place here."""
     expected = expected_shapes(config)
