@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from firefront.store import tables
+from firefront.store.adapters import StoredAdapter
 from firefront.store.files import File
 from firefront.store.store import Store
 
@@ -64,6 +65,18 @@ def add_response(store: Store, id: str, account: str = "local", **fields: Any) -
         **fields,
     }
     store.responses.create(account, id=id, **fields)
+
+
+def add_adapter(store: Store, name: str, account: str = "local", **fields: Any) -> StoredAdapter:
+    fields = {
+        "base": "base",
+        "rank": 4,
+        "targets": ["q_proj"],
+        "sha256": "0" * 64,
+        "state": "serving",
+        **fields,
+    }
+    return store.adapters.create(account, name=name, **fields)
 
 
 def contents(home: Path) -> dict[str, bytes]:

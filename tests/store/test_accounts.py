@@ -6,11 +6,12 @@ import pytest
 
 from firefront.core.errors import NotFoundError
 from firefront.store.store import Store
-from tests.store.inside import add_account, add_completion, add_file, add_response
+from tests.store.inside import add_account, add_adapter, add_completion, add_file, add_response
 
 
 def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
     files, completions, responses = store.files, store.completions, store.responses
+    adapters = store.adapters
     return {
         "files.get": files.get,
         "files.open": files.open,
@@ -24,34 +25,42 @@ def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
         "responses.delete": responses.delete,
         "responses.update": lambda a, id: responses.update(a, id, status="x", response={}),
         "responses.list": lambda account, id: responses.list(account, after=id),
+        "adapters.get": adapters.get,
+        "adapters.find": lambda account, id: adapters.find(account, "base", id),
+        "adapters.delete": adapters.delete,
+        "adapters.set_state": lambda account, id: adapters.set_state(account, id, "retired"),
+        "adapters.list": lambda account, id: adapters.list(account, after=id),
     }
 
 
 def test_every_method_that_takes_an_id_is_tried(store: Store) -> None:
     public = {
         f"{name}.{method}"
-        for name in ("files", "completions", "responses")
+        for name in ("files", "completions", "responses", "adapters")
         for method in vars(type(getattr(store, name)))
         if not method.startswith("_")
     }
-    without_id = {"incoming", "create", "purge_expired", "sweep"}
+    without_id = {"incoming", "create", "purge_expired", "sweep", "serving", "digests", "is_needed"}
     assert {use for use in public if use.partition(".")[2] not in without_id} == set(_uses(store))
 
 
 def test_foreign_ids_are_not_found(store: Store) -> None:
     other = add_account(store, "other")
-    ids = {"files": add_file(store, b"x").id, "completions": "c", "responses": "r"}
+    ids = {"files": add_file(store, b"x").id, "completions": "c", "responses": "r", "adapters": "a"}
     add_completion(store, "c", metadata={"k": "v"})
     add_response(store, "r")
+    add_adapter(store, "a", id="a")
     for name, use in _uses(store).items():
         with pytest.raises(NotFoundError):
             use(other, ids[name.partition(".")[0]])
     assert store.files.list(other).items == []
     assert store.completions.list(other, metadata={"k": "v"}).items == []
     assert store.responses.list(other).items == []
+    assert store.adapters.list(other).items == []
     assert store.completions.get("local", "c").metadata == {"k": "v"}
     assert store.responses.get("local", "r").status == "in_progress"
     assert store.files.get("local", ids["files"])
+    assert store.adapters.find("local", "base", "a").state == "serving"
 
 
 def test_accounts_may_use_the_same_ids(store: Store) -> None:
@@ -60,8 +69,10 @@ def test_accounts_may_use_the_same_ids(store: Store) -> None:
         add_completion(store, "same", account, metadata={"of": account})
         add_response(store, "same", account, model=account)
         add_file(store, account.encode(), account, id="same")
+        add_adapter(store, "same", account, id="same", base_sha256=account)
     assert store.completions.list(other, metadata={"of": "local"}).items == []
     assert store.completions.get(other, "same").metadata == {"of": other}
     assert store.responses.get("local", "same").model == "local"
+    assert store.adapters.find("local", "base", "same").base_sha256 == "local"
     store.files.delete(other, "same")
     assert store.files.open("local", "same")[1].read() == b"local"

@@ -37,7 +37,7 @@ class Incoming:
 
     def write(self, data: bytes) -> None:
         """Append; StorageFullError when there is no room."""
-        with self._lock, _disk_errors():
+        with self._lock, disk_errors():
             view = memoryview(data)
             while view:
                 view = view[os.write(self._fd, view) :]
@@ -46,17 +46,17 @@ class Incoming:
 
     def finish(self) -> None:
         """After the last `write`: the content is on disk and has its name to be."""
-        with _disk_errors():
+        with disk_errors():
             os.fsync(self._fd)
         self.sha256 = self._digest.hexdigest()
 
     def publish(self, path: Path) -> None:
         """Give the content its name. What had it before is the same content."""
         assert self.sha256, "finish() comes first"
-        with _disk_errors():
-            _make_folder(path.parent)
+        with disk_errors():
+            make_folder(path.parent)
             os.rename(self._path, path)
-            _sync_folder(path.parent)
+            sync_folder(path.parent)
         self._close()
 
     def discard(self) -> None:
@@ -79,12 +79,12 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._incoming = folder / _INCOMING
-        with _disk_errors():
-            _make_folder(self._incoming)
+        with disk_errors():
+            make_folder(self._incoming)
 
     def incoming(self) -> Incoming:
         """A new content, empty."""
-        with _disk_errors():
+        with disk_errors():
             return Incoming(self._incoming)
 
     def publish(self, content: Incoming) -> None:
@@ -147,17 +147,18 @@ def _remove_stale(path: Path) -> bool:
     return True
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
     """Make the folder, and those above it, so that they outlast a power cut."""
     if folder.is_dir():
         return
-    _make_folder(folder.parent)
+    make_folder(folder.parent)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
     fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -166,7 +167,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _disk_errors() -> Iterator[None]:
+def disk_errors() -> Iterator[None]:
+    """What the disk refuses, as StorageFullError."""
     try:
         yield
     except OSError as error:

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from firefront.core.errors import RequestError
 from firefront.core.paths import home as default_home
+from firefront.store.adapters import Adapters
 from firefront.store.blobs import Blobs
 from firefront.store.completions import Completions
 from firefront.store.conversations import Conversations
@@ -30,16 +31,20 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """`files`, `completions`, `conversations` and `responses` block;
-    `await store.run(store.files.get, ...)`."""
+    """`files`, `completions`, `conversations`, `responses` and `adapters` block;
+    `await store.run(store.files.get, ...)`. `adapter_folder`: where the adapters' files belong."""
 
-    def __init__(self, database: Database, contents: Blobs, now: Callable[[], float]) -> None:
+    def __init__(
+        self, database: Database, contents: Blobs, adapter_folder: Path, now: Callable[[], float]
+    ) -> None:
         self._database = database
+        self.adapter_folder = adapter_folder
         self._workers = ThreadPoolExecutor(database.num_workers, thread_name_prefix="store")
         self.files = Files(database, contents, now)
         self.completions = Completions(database)
         self.conversations = Conversations(database)
         self.responses = Responses(database)
+        self.adapters = Adapters(database, now)
 
     @classmethod
     def open(
@@ -60,7 +65,7 @@ class Store:
             migrate(database)
             with database.read() as connection:
                 name = connection.scalars(sa.select(identity.c.store_id)).one()
-            store = cls(database, Blobs(home / "blobs" / name), now)
+            store = cls(database, Blobs(home / "blobs" / name), home / "adapters" / name, now)
             store.files.purge_expired()
             store.files.sweep()
         except BaseException:

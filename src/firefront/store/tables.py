@@ -202,3 +202,36 @@ responses = sa.Table(
     sa.UniqueConstraint("account_id", "id"),
     sa.Index(None, "account_id", "created_at", "seq"),
 )
+
+# What an adapter is called is its own among the account's adapters of one base that are not retired.
+adapters = sa.Table(
+    "adapters",
+    metadata,
+    _sequence(),
+    _account(),
+    sa.Column("id", sa.String(200), nullable=False),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("base", sa.String(200), nullable=False),
+    sa.Column("base_sha256", sa.String(64), nullable=True),
+    sa.Column("rank", sa.Integer, nullable=False),
+    sa.Column("targets", JsonText, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("template_sha256", sa.String(64), nullable=True),
+    sa.Column("eos_ids", JsonText, nullable=False),
+    sa.Column("state", sa.String(32), nullable=False),
+    sa.Column("job_id", sa.String(200), nullable=True),
+    sa.Column("is_pinned", sa.Boolean, nullable=False),
+    _seconds("created_at"),
+    sa.UniqueConstraint("account_id", "id"),
+    sa.Index(None, "account_id", "created_at", "seq"),
+    sa.Index(None, "sha256"),
+)
+sa.Index(
+    "uq_adapters_living_name",
+    adapters.c.account_id,
+    adapters.c.base,
+    adapters.c.name,
+    unique=True,
+    sqlite_where=adapters.c.state != "retired",
+    postgresql_where=adapters.c.state != "retired",
+)
