@@ -10,6 +10,7 @@ from firefront.core.errors import (
     OverloadedError,
     RequestError,
 )
+from firefront.core.messages import AdapterRef
 from firefront.core.sampling import SamplingParams
 from tests.engine.fake_executor import EOS, FakeExecutor, expected
 from tests.engine.harness import FakeTokenizer, Harness, solo
@@ -119,7 +120,7 @@ def test_max_tokens_is_clipped_to_context_and_pool() -> None:
         ({"prompt": [2**70]}, RequestError, "integers"),
         ({"prompt": [1] * 512}, ContextLengthError, "512"),
         ({"prompt": [1] * 513}, ContextLengthError, "513"),
-        ({"prompt": [1], "adapter": "x"}, NotFoundError, "adapter"),
+        ({"prompt": [1], "adapter": AdapterRef(name="x", sha256="0", path="/x")}, NotFoundError, "adapter"),
         ({"prompt": [1], "grammar": "x"}, RequestError, "grammar"),
         ({"prompt": [1], "deadline_s": 0.0}, RequestError, "deadline_s"),
         ({"prompt": [1], "sampling": SamplingParams(top_p=2.0)}, RequestError, "top_p"),

@@ -11,12 +11,14 @@ import os
 import time
 import zlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from firefront.core.deployment import Deployment
-from firefront.core.errors import OverloadedError, RequestError
+from firefront.core.errors import ModelFileError, OverloadedError, RequestError
 from firefront.core.messages import Delta, Logprob, Stats, Submit, Timings, Usage
 from firefront.engine.worker import Loaded
+from firefront.gateway.registering import AdapterFacts
 from firefront.text.answer_format import answer_format
 
 BOS, EOS, VOCAB_SIZE = 256, 257, 300
@@ -28,6 +30,7 @@ class FakeTokenizer:
     """A token is a byte; 256 begins, 257 ends, spelled <bos> and <eos>."""
 
     vocab_size = VOCAB_SIZE
+    template = "fake"
     special_ids = frozenset({BOS, EOS})
     eos_ids = frozenset({EOS})
     answer_format = answer_format("{{ messages }}<think></think>", ())
@@ -49,6 +52,7 @@ class FakeTokenizer:
         **kwargs: Any,
     ) -> list[int]:
         text = "".join(f"{m['role']}: {m['content']}\n" for m in messages)
+        text = self.template.removeprefix("fake") + text
         return [BOS, *text.removesuffix("\n" if continues_last else "").encode()]
 
     def encode_infill(self, prefix: str, suffix: str) -> list[int]:
@@ -58,13 +62,18 @@ class FakeTokenizer:
         return self.decode(self.encode_chat(*args, **kwargs))
 
     def info(self) -> dict[str, Any]:
-        info = {"eos_token": "<eos>", "chat_template": "fake"}
+        info = {"eos_token": "<eos>", "chat_template": self.template}
         return {"tokenizer_class": "PreTrainedTokenizerFast", **info}
 
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str:
         spelled = {} if skip_special else {BOS: b"<bos>", EOS: b"<eos>"}
         data = b"".join(bytes([i]) if i < 256 else spelled.get(i, b"") for i in ids)
         return data.decode("utf-8", "replace")
+
+    def with_template(self, text: str, source: str) -> "FakeTokenizer":
+        other = FakeTokenizer()
+        other.template = text
+        return other
 
     def token_bytes(self, token_id: int, /) -> bytes:
         return bytes([token_id]) if token_id < 256 else b""
@@ -74,6 +83,9 @@ class _Running:
     def __init__(self, submit: Submit) -> None:
         self.submit = submit
         self.prompt = bytes(i for i in submit.token_ids if i < 256)
+        if submit.adapter is not None:  # another model: it says something else
+            Path(submit.adapter.path, "adapter_config.json").stat()
+            self.prompt += submit.adapter.sha256.encode()
         self.output: list[int] = []
         self.text = ""
         self.unsaid = _told_to_say(self.prompt)
@@ -102,6 +114,9 @@ class FakeEngine:
         running = _Running(submit)
         salt, priority = submit.account_salt.hex(), submit.priority
         self._note(f"submit {submit.request_id} {len(submit.token_ids)} {salt} {priority}")
+        if (adapter := submit.adapter) is not None:
+            pinned = "pinned" if adapter.is_pinned else "free"
+            self._note(f"adapter {adapter.name} {adapter.sha256} {pinned}")
         if b"REFUSE" in running.prompt:
             raise OverloadedError("the fake queue is full")
         if b"WRONG" in running.prompt:
@@ -247,6 +262,15 @@ def _logprob(token: int, num_top: int) -> Logprob:
     raw = FakeTokenizer().token_bytes(token)
     top = tuple((ord("a") + i, -1.0 - i, bytes([ord("a") + i])) for i in range(num_top))
     return Logprob(token, -0.5, raw, top)
+
+
+def read_adapter(base_path: str, folder: Path) -> AdapterFacts:
+    """What the server is given instead of a reader of PEFT's files: any JSON is an adapter, whose
+    "base" must be this one."""
+    config = json.loads((folder / "adapter_config.json").read_bytes())
+    if config.get("base", base_path) != base_path:
+        raise ModelFileError(folder / "adapter_config.json", "base", f"does not fit {base_path}")
+    return AdapterFacts(config.get("r", 8), ["q_proj", "v_proj"])
 
 
 def make_engine(deployment: Deployment) -> Loaded:

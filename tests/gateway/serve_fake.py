@@ -4,7 +4,7 @@ import os
 import sys
 from pathlib import Path
 
-from fakes import FakeTokenizer
+from fakes import FakeTokenizer, read_adapter
 
 from firefront.core.deployment import Deployment
 from firefront.fleet.replica import ReplicaLimits
@@ -21,6 +21,15 @@ if __name__ == "__main__":
         limits=ReplicaLimits(hang_s=float(environ("FAKE_HANG_S", "5"))),
         locate=lambda spec: (spec, spec),
         load_text=lambda path: FakeTokenizer(),
+        read_adapter=read_adapter,
+        adapters=[
+            (name, Path(folder))
+            for name, _, folder in (
+                given.partition("=") for given in environ("FAKE_ADAPTERS", "").split()
+            )
+        ],
+        host=environ("FAKE_HOST", "127.0.0.1"),
+        insecure=bool(environ("FAKE_HOST")),
         settings=Settings(
             keep_alive_s=float(environ("FAKE_KEEP_ALIVE_S", "15")),
             stall_limit_s=float(environ("FAKE_STALL_S", "30")),

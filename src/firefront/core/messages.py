@@ -39,6 +39,16 @@ class Hello(Message, frozen=True):
     facts: ModelFacts | None = None
 
 
+class AdapterRef(msgspec.Struct, frozen=True, kw_only=True):
+    """The adapter of a request. `path` is the folder with its files, `sha256` their digest: the
+    same name with another digest is another adapter. `is_pinned`: once loaded it stays loaded."""
+
+    name: str
+    sha256: str
+    path: str
+    is_pinned: bool = False
+
+
 class Submit(Message, frozen=True):
     """One sequence to run (n > 1 is n Submits). `deadline_s` is a duration from receipt.
     `prediction` is what the client expects to be said: it makes the same tokens come sooner."""
@@ -48,7 +58,7 @@ class Submit(Message, frozen=True):
     token_ids: list[int]
     sampling: SamplingParams
     account_salt: bytes = b""
-    adapter: str | None = None
+    adapter: AdapterRef | None = None
     grammar: str | None = None
     priority: int = 0
     deadline_s: float | None = None

@@ -40,7 +40,7 @@ def check(submit: Submit, limits: Limits) -> tuple[NDArray[np.int32], int]:
     prompt = _prompt_array(submit.token_ids, limits.vocab_size)
     _check_length(len(prompt), sampling.max_tokens, limits)
     if submit.adapter is not None:
-        raise NotFoundError(f"adapter {submit.adapter!r} is not loaded here", param="model")
+        raise NotFoundError(f"adapter {submit.adapter.name!r} is not loaded here", param="model")
     if submit.grammar is not None and not limits.has_grammars:
         raise RequestError("grammar: needs a tokenizer", param="grammar")
     if submit.deadline_s is not None and not submit.deadline_s > 0:

@@ -7,6 +7,7 @@ Invariant: only blocks whose KV was written by a step that succeeded are inserte
 
 import hashlib
 
+from firefront.core.messages import AdapterRef
 from firefront.core.step import BLOCK_SIZE
 from firefront.engine.blocks import BlockPool
 from firefront.engine.sequence import Sequence
@@ -57,8 +58,8 @@ class PrefixCache:
             )
         return keys[idx + 1]
 
-    def _root(self, account_salt: bytes, adapter: str | None) -> bytes:
-        name = b"" if adapter is None else b"\x01" + adapter.encode("utf-8", "surrogatepass")
+    def _root(self, account_salt: bytes, adapter: AdapterRef | None) -> bytes:
+        name = b"" if adapter is None else b"\x01" + adapter.sha256.encode()
         return hashlib.blake2b(
             len(account_salt).to_bytes(8, "little") + account_salt + name,
             key=self._secret,

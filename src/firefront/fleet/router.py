@@ -27,13 +27,17 @@ class Router:
     def replicas(self) -> list[Replica]:
         return list(self._replicas.values())
 
+    def get(self, name: str) -> Replica | None:
+        """The replica of exactly this name."""
+        return self._replicas.get(name)
+
     def find(self, model: str) -> Replica:
         """The replica for `model`, which may also be spelled accounts/A/models/MODEL, and have
         #DEPLOYMENT after it. NotFoundError names what is served."""
-        for name in _spellings(model):
+        for name in spellings(model):
             if (replica := self._replicas.get(name)) is not None:
                 return replica
-        base, colon, adapter = _spellings(model)[-1].rpartition(":")
+        base, colon, adapter = spellings(model)[-1].rpartition(":")
         if colon and base in self._replicas:
             why = f"{base} has no adapter {adapter[:200]!r}"
             message = f"model {model[:200]!r} does not exist: {why}"
@@ -43,7 +47,7 @@ class Router:
         raise NotFoundError(message, param="model")
 
 
-def _spellings(model: str) -> list[str]:
+def spellings(model: str) -> list[str]:
     """The names that `model` may stand for, the likeliest first, the plainest last."""
     bare = model[found.end() :] if (found := _ACCOUNT.match(model)) else model
     return [model, bare, bare.partition("#")[0]]

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from firefront.gateway import (
+    adapter_routes,
     chat,
     completions,
     console,
@@ -46,7 +47,7 @@ async def _openapi() -> Response:
 def _routes() -> list[APIRoute]:
     modules = (
         chat, completions, responses, stored_responses, conversations, anthropic,
-        stored_completions, files, models, tokens, schemas_check, health, docs, console,
+        stored_completions, files, models, adapter_routes, tokens, schemas_check, health, docs, console,
     )  # fmt: skip
     routers = [*(module.router for module in modules), _own]
     routes = [route for router in routers for route in router.routes]

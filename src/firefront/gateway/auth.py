@@ -19,6 +19,23 @@ def account_of(request: Request) -> str:
     return LOCAL_ACCOUNT
 
 
+class NotAllowedError(RequestError):
+    """Something that this server does not do for this caller, or for no request at all."""
+
+    status = 403
+    code = "permission_denied"
+
+
+def check_owner(*, is_private: bool) -> None:
+    """Raise NotAllowedError unless the caller is the machine's owner: what names files of this
+    machine is for nobody else."""
+    if not is_private:
+        raise NotAllowedError(
+            "only the owner of the machine may do this, and this server takes everyone who reaches "
+            "its port: use `firefront adapters` on the machine itself, then restart the server"
+        )
+
+
 def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True

@@ -70,7 +70,7 @@ class Exchange:
         """The request's run on `model`, begun, once its grammar is known to do no harm."""
         for grammar, param in {p.grammar: p.grammar_param for p in prompts}.items():
             if grammar is not None:
-                tried = (model.name, model.renderer.tokenizer)
+                tried = (model.replica.name, model.renderer.tokenizer)
                 await self.gateway.vetting.check(service.account_id, grammar, param, tried)
         self.gateway.admit()  # a drain may have begun while the prompt was rendered
         generation = Generation(

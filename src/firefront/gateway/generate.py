@@ -166,11 +166,14 @@ class Generation:
 
     def _observe(self, index: int, delta: Delta) -> None:
         now_s, telemetry = self._gateway.clock.now(), self._gateway.telemetry
-        name, num_tokens = self.model.name, len(delta.token_ids)
+        name, num_tokens = self.model.replica.name, len(delta.token_ids)
+        adapter = self._counted_adapter()
         last_s = self._last_s[index]
         if num_tokens:
             if last_s is None:
                 telemetry.first_token(name, now_s - self._started_s)
+                if adapter is not None:
+                    telemetry.adapters.first_token(name, adapter, now_s - self._started_s)
                 if self.first_token_s is None:
                     self.first_token_s = now_s - self._started_s
             telemetry.tokens(name, num_tokens, None if last_s is None else now_s - last_s)
@@ -184,27 +187,39 @@ class Generation:
         if delta.finish is not None:
             max_tokens = self.prompt_of(index).sampling.max_tokens
             telemetry.finished(name, delta, now_s - self._started_s, max_tokens)
+            if adapter is not None:
+                telemetry.adapters.finished(name, adapter, delta, now_s - self._started_s)
+
+    def _counted_adapter(self) -> str | None:
+        """The adapter's name if there are metrics of it: while it is served."""
+        adapter = self.model.adapter
+        is_counted = adapter is not None and self._gateway.adapters.serves(adapter.row)
+        return adapter.row.name if adapter is not None and is_counted else None
 
     def _observe_end(self) -> None:
         for first in range(0, self.num_sequences, self.n):
             num_outputs = self._num_output[first : first + self.n]
-            self._gateway.telemetry.request(self.model.name, num_outputs)
+            self._gateway.telemetry.request(self.model.replica.name, num_outputs)
 
     def _submit(self, index: int) -> Submit:
-        prompt = self.prompt_of(index)
+        prompt, adapter = self.prompt_of(index), self.model.adapter
         choice = index % self.n
-        seed = prompt.sampling.seed
+        sampling, seed = prompt.sampling, prompt.sampling.seed
+        if adapter is not None and adapter.row.eos_ids and not sampling.ignore_eos:
+            stop_token_ids = (*sampling.stop_token_ids, *adapter.row.eos_ids)
+            sampling = msgspec.structs.replace(sampling, stop_token_ids=stop_token_ids)
         if seed is not None and choice:
             seed = (seed + choice + MAX_SEED + 1) % (2 * MAX_SEED + 2) - MAX_SEED - 1
         return Submit(
             request_id=self._sequence_id(index),
             generation=0,
             token_ids=prompt.token_ids,
-            sampling=msgspec.structs.replace(prompt.sampling, n=1, seed=seed),
+            sampling=msgspec.structs.replace(sampling, n=1, seed=seed),
             prediction=prompt.prediction,
             grammar=prompt.grammar,
             priority=self._service.priority,
             account_salt=_salt(self._service),
+            adapter=None if adapter is None else adapter.ref,
         )
 
     def _sequence_id(self, index: int) -> str:

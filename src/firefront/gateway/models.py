@@ -8,54 +8,70 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.requests import Request
 
-from firefront.core.errors import RequestError
 from firefront.fleet.replica import Replica
+from firefront.gateway.adapters import ServedAdapter
 from firefront.gateway.anthropic import models as anthropic_models
+from firefront.gateway.auth import NotAllowedError, account_of
 from firefront.gateway.error_shapes import speaks_anthropic
 from firefront.gateway.state import Gateway
 
 router = APIRouter(tags=["models"])
 
 
-class NotAllowedError(RequestError):
-    """Something that this server never does for a request."""
-
-    status = 403
-    code = "permission_denied"
-
-
-def _describe(gateway: Gateway, replica: Replica, request: Request) -> dict[str, Any]:
+def _describe(
+    gateway: Gateway, replica: Replica, adapter: ServedAdapter | None, request: Request
+) -> dict[str, Any]:
     context = None
     if replica.hello is not None:
         hello = replica.hello
         context = min(hello.max_model_len, hello.num_blocks * hello.block_size)
+    name = replica.name if adapter is None else adapter.model
+    created = gateway.created if adapter is None else adapter.row.created_at
     if speaks_anthropic(request.scope):
-        return anthropic_models.model_info(replica.name, gateway.created, context)
+        return anthropic_models.model_info(name, created, context)
     facts = replica.hello.facts if replica.hello is not None else None
     prices = replica.deployment.token_prices
+    has_template = adapter is not None and adapter.renderer is not None
     return {
-        "id": replica.name,
+        "id": name,
         "object": "model",
-        "created": gateway.created,
+        "created": created,
         "owned_by": "firefront",
-        "root": replica.name,
-        "parent": None,
+        "root": replica.name if adapter is None else f"adapters/{adapter.row.sha256}",
+        "parent": None if adapter is None else replica.name,
         "max_model_len": context,
         "num_parameters": facts and facts.num_parameters,
         "weight_bytes": facts and facts.weight_bytes,
         "format": facts and facts.format,
-        "has_chat_template": gateway.knows_chat(replica.name),
+        "has_chat_template": has_template or gateway.knows_chat(replica.name),
         "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
         # Dollars for a token, as decimals in text: a float would be 4.9999999999999996e-08.
         "pricing": prices and {"prompt": f"{prices[0]:f}", "completion": f"{prices[1]:f}"},
+        "adapter": adapter and _adapter_facts(adapter),
+    }
+
+
+def _adapter_facts(adapter: ServedAdapter) -> dict[str, Any]:
+    row = adapter.row
+    return {
+        "id": row.id,
+        "name": row.name,
+        "rank": row.rank,
+        "targets": row.targets,
+        "sha256": row.sha256,
+        "is_pinned": row.is_pinned,
+        "job_id": row.job_id,
     }
 
 
 @router.get("/v1/models", summary="List the models")
 async def list_models(request: Request) -> dict[str, Any]:
-    """Every name that a request may use."""
+    """Every name that a request may use: base models, then their adapters."""
     gateway: Gateway = request.app.state.gateway
-    data = [_describe(gateway, replica, request) for replica in gateway.router.replicas]
+    found = [(replica, None) for replica in gateway.router.replicas]
+    adapters = gateway.adapters.all(account_of(request))
+    tuned = [(gateway.router.find(adapter.row.base), adapter) for adapter in adapters]
+    data = [_describe(gateway, *one, request) for one in [*found, *tuned]]
     if speaks_anthropic(request.scope):
         return anthropic_models.page(data, request.query_params)
     return {"object": "list", "data": data}
@@ -63,17 +79,22 @@ async def list_models(request: Request) -> dict[str, Any]:
 
 @router.get("/v1/models/{model_id:path}", summary="Look at one model")
 async def get_model(model_id: str, request: Request) -> dict[str, Any]:
-    """One model; the id may hold slashes."""
+    """One model; the id may hold slashes. An adapter is BASE:NAME, or NAME where it is clear."""
     gateway: Gateway = request.app.state.gateway
-    return _describe(gateway, gateway.router.find(model_id), request)
+    _, replica, adapter = gateway.resolve(model_id, account_of(request))
+    return _describe(gateway, replica, adapter, request)
 
 
-@router.delete("/v1/models/{model_id:path}", summary="Delete a tuned model")
+@router.delete("/v1/models/{model_id:path}", summary="Delete an adapter")
 async def delete_model(model_id: str, request: Request) -> dict[str, Any]:
-    """There are only base models so far, which stay as long as they are served."""
+    """Requests that run on it go on to their end. A base model stays as long as it is served."""
     gateway: Gateway = request.app.state.gateway
-    name = gateway.router.find(model_id).name
-    raise NotAllowedError(
-        f"model: {name!r} is a base model and cannot be deleted over the API; stop serving it",
-        param="model",
-    )
+    _, replica, adapter = gateway.resolve(model_id, account_of(request))
+    if adapter is None:
+        raise NotAllowedError(
+            f"model: {replica.name!r} is a base model and cannot be deleted over the API; stop "
+            "serving it",
+            param="model",
+        )
+    await gateway.adapters.remove(adapter)
+    return {"id": adapter.model, "object": "model", "deleted": True}

@@ -48,7 +48,7 @@ async def check_schema(request: Request) -> dict[str, Any]:
     }
     problems = checked.problems
     if grammar is not None:
-        tried = None if model is None else (model.name, model.renderer.tokenizer)
+        tried = None if model is None else (model.replica.name, model.renderer.tokenizer)
         verdict = await gateway.vetting.verdict(Service().account_id, grammar, tried)
         if verdict.message:
             problems = [Problem(verdict.pointer, verdict.message)]

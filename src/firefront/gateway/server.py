@@ -15,6 +15,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -27,7 +28,9 @@ from firefront.fleet.process import DEFAULT_COMMAND
 from firefront.fleet.replica import Replica, ReplicaLimits
 from firefront.fleet.router import Router
 from firefront.gateway import auth
+from firefront.gateway.auth import LOCAL_ACCOUNT
 from firefront.gateway.http_guard import GuardedProtocol
+from firefront.gateway.registering import ReadAdapter, read_adapter
 from firefront.gateway.render import Renderer, TextPort
 from firefront.gateway.state import Gateway, Settings, version
 
@@ -64,10 +67,12 @@ class ServerOptions:
     insecure: bool = False
     require_key: bool = False
     allowed_hosts: list[str] = field(default_factory=list)
+    adapters: list[tuple[str, Path]] = field(default_factory=list)  # NAME or BASE:NAME, its folder
     command: Sequence[str] = DEFAULT_COMMAND
     limits: ReplicaLimits = field(default_factory=ReplicaLimits)
     locate: Callable[[str], tuple[str, str]] = locate
     load_text: Callable[[str], TextPort] = load_text
+    read_adapter: ReadAdapter = read_adapter
     settings: Settings = field(default_factory=Settings)
 
 
@@ -123,8 +128,14 @@ class _Server:
         ]
         self._router = Router(replicas)
         hosts = auth.allowed_hosts(options.host, options.allowed_hosts)
-        settings = _with_hosts(options.settings, hosts)
-        self._gateway = Gateway(self._router, settings=settings)
+        settings = dataclasses.replace(
+            options.settings, allowed_hosts=hosts, is_private=auth.is_loopback(options.host)
+        )
+        self._gateway = Gateway(
+            self._router, settings=settings, read_adapter=options.read_adapter
+        )
+        self._gateway.adapters.is_loading = True
+        self._texts_loaded = asyncio.Event()
         self._stop_asked = asyncio.Event()
         self._stop_now = asyncio.Event()
 
@@ -145,7 +156,9 @@ class _Server:
                 asyncio.create_task(self._gateway.telemetry.watch_event_loop()),
             ]
             opening = self._gateway.opening_store = asyncio.create_task(self._open_store())
-            await self._until_stopped(loading, opening, stop)
+            adapters = asyncio.create_task(self._load_adapters(opening))
+            tasks.append(adapters)
+            await self._until_stopped({loading, opening, adapters}, stop)
             await self._drain()
         finally:
             loading.cancel()
@@ -154,7 +167,8 @@ class _Server:
                 http.should_exit = True
                 with contextlib.suppress(Exception):
                     await tasks[0]
-                tasks[1].cancel()
+                for task in tasks[1:]:
+                    task.cancel()
             await asyncio.gather(
                 self._gateway.vetting.close(),
                 *(replica.stop() for replica in self._router.replicas),
@@ -163,15 +177,15 @@ class _Server:
         return 0
 
     async def _until_stopped(
-        self, loading: asyncio.Task[None], opening: "asyncio.Task[Store]", stop: asyncio.Task[bool]
+        self, starting: set[asyncio.Task[Any]], stop: asyncio.Task[bool]
     ) -> None:
-        """Announce when models are loaded. Raises why one, or the store, cannot be had."""
-        pending: set[asyncio.Task[Any]] = {loading, opening, stop}
+        """Announce when all has started. Raises why a model, an adapter or the store cannot be."""
+        pending: set[asyncio.Task[Any]] = {*starting, stop}
         while not stop.done():
             done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            if loading in done:
+            if not stop.done() and pending == {stop}:
                 self._announce()
 
     async def _open_store(self) -> "Store":
@@ -197,14 +211,30 @@ class _Server:
     async def _load(self) -> None:
         for replica in self._router.replicas:
             replica.start()
-        await asyncio.gather(*(self._load_one(replica) for replica in self._router.replicas))
+        await asyncio.gather(
+            self._load_texts(), *(replica.wait_ready() for replica in self._router.replicas)
+        )
 
-    async def _load_one(self, replica: Replica) -> None:
-        def load() -> Renderer:
-            return Renderer(self._options.load_text(self._paths[replica.name]))
+    async def _load_texts(self) -> None:
+        def load(path: str) -> Renderer:
+            return Renderer(self._options.load_text(path))
 
-        self._gateway.add_renderer(replica.name, await asyncio.to_thread(load))
-        await replica.wait_ready()
+        async def load_one(name: str, path: str) -> None:
+            self._gateway.add_renderer(name, await asyncio.to_thread(load, path))
+
+        await asyncio.gather(*(load_one(name, path) for name, path in self._paths.items()))
+        self._texts_loaded.set()
+
+    async def _load_adapters(self, opening: "asyncio.Task[Store]") -> None:
+        """Those that the store has, then those that the command line names."""
+        store = await asyncio.shield(opening)
+        await self._texts_loaded.wait()
+        adapters = self._gateway.adapters
+        await adapters.load(store)
+        for given, folder in self._options.adapters:
+            base, name = adapters.place(given, None, "--adapter")
+            await adapters.add(LOCAL_ACCOUNT, folder, name=name, base=base, replaces=True)
+        adapters.is_loading = False
 
     async def _drain(self) -> None:
         """Let what runs finish, up to the limit or a second signal; then end it in words."""
@@ -234,10 +264,6 @@ class _Server:
         print(f"  try it in a browser: {url}")
         print(f"  curl {url}/v1/chat/completions -H 'content-type: application/json' -d '{body}'")
         sys.stdout.flush()
-
-
-def _with_hosts(settings: Settings, hosts: frozenset[str] | None) -> Settings:
-    return dataclasses.replace(settings, allowed_hosts=hosts)
 
 
 def _http_config(gateway: Gateway) -> uvicorn.Config:

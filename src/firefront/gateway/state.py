@@ -19,9 +19,12 @@ from firefront.core.clock import Clock, SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError, RequestError
 from firefront.fleet.replica import Replica
-from firefront.fleet.router import Router
+from firefront.fleet.router import Router, spellings
+from firefront.gateway.adapters import Adapters, ServedAdapter
+from firefront.gateway.auth import LOCAL_ACCOUNT
 from firefront.gateway.body import BodyReader
 from firefront.gateway.forms import FormReader
+from firefront.gateway.registering import ReadAdapter, read_adapter
 from firefront.gateway.render import Renderer
 from firefront.gateway.telemetry import Telemetry
 from firefront.gateway.vetting import Vetting
@@ -39,11 +42,14 @@ class Settings:
     keep_alive_s: float = 15.0  # a comment in a stream that has nothing to say
     stall_limit_s: float = 30.0  # a client that reads nothing for so long loses its stream
     allowed_hosts: frozenset[str] | None = None  # None: any Host header
+    is_private: bool = True  # whoever reaches the port is the owner of this machine
 
 
-class Failable(Protocol):
-    """Something running that can be ended from outside."""
+class Running(Protocol):
+    """Something running on a model that can be ended from outside."""
 
+    @property
+    def model(self) -> "ServedModel": ...
     def fail(self, error: FirefrontError) -> None: ...
 
 
@@ -57,6 +63,7 @@ class Gateway:
         settings: Settings = Settings(),
         clock: Clock | None = None,
         store: "Store | None" = None,
+        read_adapter: ReadAdapter = read_adapter,
     ) -> None:
         self.router = router
         self.settings = settings
@@ -71,8 +78,15 @@ class Gateway:
         self.draining = False
         self.num_exchanges = 0  # HTTP exchanges under way
         self._renderers: dict[str, Renderer] = {}
-        self._running: dict[int, Failable] = {}
+        self._running: dict[int, Running] = {}
         self._detached: set[asyncio.Task[None]] = set()
+        self.adapters = Adapters(
+            router,
+            self._renderers,
+            in_use=self._adapters_in_use,
+            on_gone=lambda gone: self.telemetry.adapters.forget(gone.row.base, gone.row.name),
+            read=read_adapter,
+        )
 
     def add_renderer(self, model: str, renderer: Renderer) -> None:
         self._renderers[model] = renderer
@@ -94,6 +108,19 @@ class Gateway:
             raise NotFoundError("this server stores nothing", code="no_store")
         return self.store
 
+    def resolve(
+        self, model: str, account_id: str = LOCAL_ACCOUNT
+    ) -> tuple[str, Replica, ServedAdapter | None]:
+        """What `model` names: the name without what may be around it, the base's replica, and the
+        account's adapter of it. NotFoundError says what there is."""
+        for name in spellings(model):
+            if (replica := self.router.get(name)) is not None:
+                return name, replica, None
+        if (found := self.adapters.find(account_id, model)) is not None:
+            name, adapter = found
+            return name, self.router.find(adapter.row.base), adapter
+        return model, self.router.find(model), None
+
     def served(self, model: str | None) -> "ServedModel":
         """What is needed to run a request on `model`, which may be None if there is no other."""
         if model is None:
@@ -101,13 +128,19 @@ class Gateway:
             if len(names) != 1:
                 raise RequestError(f"model: is required, one of {', '.join(names)}", param="model")
             model = names[0]
-        replica = self.router.find(model)
+        name, replica, adapter = self.resolve(model)
         renderer = self._renderers.get(replica.name)
         if replica.failure is not None:
             raise OverloadedError(f"model {replica.name} failed to start", retry_after_s=30.0)
         if renderer is None or replica.hello is None:
             raise OverloadedError(f"model {replica.name} is loading", retry_after_s=2.0)
-        return ServedModel(replica, renderer)
+        if adapter is not None and adapter.renderer is not None:
+            renderer = adapter.renderer
+        return ServedModel(replica, renderer, name, adapter)
+
+    def _adapters_in_use(self) -> set[str]:
+        adapters = (running.model.adapter for running in self._running.values())
+        return {adapter.ref.sha256 for adapter in adapters if adapter is not None}
 
     def knows_chat(self, model: str) -> bool | None:
         """Whether a model has a chat template; None while it loads."""
@@ -118,22 +151,23 @@ class Gateway:
         """A model that could run a request now, if there is one."""
         for replica in self.router.replicas:
             if replica.hello is not None and replica.name in self._renderers:
-                return ServedModel(replica, self._renderers[replica.name])
+                return ServedModel(replica, self._renderers[replica.name], replica.name)
         return None
 
     def not_ready(self) -> list[str]:
         """Why requests would be refused now; empty when ready."""
         reasons = ["draining"] if self.draining else []
+        reasons += ["adapters: loading"] if self.adapters.is_loading else []
         for replica in self.router.replicas:
             if replica.state != "ready" or replica.name not in self._renderers:
                 state = replica.state if replica.state != "ready" else "loading"
                 reasons.append(f"{replica.name}: {state}")
         return reasons
 
-    def enter(self, generation: Failable) -> None:
+    def enter(self, generation: Running) -> None:
         self._running[id(generation)] = generation
 
-    def leave(self, generation: Failable) -> None:
+    def leave(self, generation: Running) -> None:
         self._running.pop(id(generation), None)
 
     def detach(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -170,27 +204,27 @@ def version() -> str:
         return "0"
 
 
-@functools.cache
-def _fingerprint(name: str, deployment: Deployment) -> str:
-    digest = hashlib.sha256(f"{version()} {name} {deployment}".encode()).hexdigest()
-    return f"ff_{digest[:12]}"
+@functools.lru_cache(1024)
+def _fingerprint(base: str, deployment: Deployment, adapter_sha256: str) -> str:
+    text = f"{version()} {base} {deployment} {adapter_sha256}"
+    return f"ff_{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A replica that has said Hello, and its renderer."""
+    """A replica that has said Hello, what renders for it, the name it was asked for by, and the
+    adapter that this name is."""
 
     replica: Replica
     renderer: Renderer
-
-    @property
-    def name(self) -> str:
-        return self.replica.name
+    name: str
+    adapter: ServedAdapter | None = None
 
     @property
     def fingerprint(self) -> str:
         """Equal where the same seed gives the same answer."""
-        return _fingerprint(self.replica.name, self.replica.deployment)
+        sha256 = "" if self.adapter is None else self.adapter.ref.sha256
+        return _fingerprint(self.replica.name, self.replica.deployment, sha256)
 
     @property
     def max_len(self) -> int:

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from firefront.core.messages import Delta, Timings, Usage
 from firefront.fleet.replica import Replica
+from firefront.gateway.adapter_metrics import AdapterMetrics
 from firefront.gateway.replica_metrics import PREFIX, FromReplicas
 from firefront.gateway.vllm_names import WithAliases
 
@@ -65,6 +66,7 @@ class Telemetry:
         self._lag = Gauge(
             f"{PREFIX}event_loop_lag_seconds", "How late the event loop was last.", registry=own
         )
+        self.adapters = AdapterMetrics(own)
         self._arrived: list[tuple[str, int, float | None]] = []  # of `tokens`, not yet counted
         self._registry = CollectorRegistry()
         self._registry.register(WithAliases(own, FromReplicas(replicas)))

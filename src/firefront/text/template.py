@@ -122,6 +122,11 @@ class ChatTemplate:
             ) from None
         return "".join(chunks)
 
+    def check(self) -> None:
+        """ModelFileError if a template cannot be compiled. `render` would say so, later."""
+        for name in self._templates:
+            self._template(name)
+
     def _template(self, name: str | None) -> jinja2.Template:
         if name is None:
             name = self._default_name

@@ -6,6 +6,7 @@ Invariant: `decode` is the concatenation of `token_bytes`, so any split of a str
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,6 +68,10 @@ class Tokenizer:
             )
             for backend in (vocabulary.backend, vocabulary.continuation)
         )
+
+    def with_template(self, text: str, source: str) -> "Tokenizer":
+        """The same with the chat template `text` of the file `source`, as an adapter may bring."""
+        return Tokenizer(replace(self._vocab, templates={"default": text}, source=source))
 
     def differs_from(self, other: "Tokenizer") -> int | None:
         """The first id that is not the same token in both vocabularies, None if all are."""

@@ -223,6 +223,15 @@ class ModelStore:
         shutil.rmtree(grave)
 
 
+def manifest_sha256(path: Path) -> str | None:
+    """The digest of a published model, by its file or folder; None of files of one's own."""
+    manifest = (path if path.is_dir() else path.parent) / MANIFEST
+    try:
+        return msgspec.json.decode(manifest.read_bytes(), type=StoredModel).sha256
+    except (OSError, msgspec.DecodeError):  # a ValidationError is one
+        return None
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Write a small file so that it is there whole or not at all, even after a power cut."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
