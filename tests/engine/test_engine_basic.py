@@ -15,6 +15,8 @@ from firefront.core.sampling import SamplingParams
 from tests.engine.fake_executor import EOS, FakeExecutor, expected
 from tests.engine.harness import FakeTokenizer, Harness, solo
 
+ADAPTER = AdapterRef(name="x", sha256="0", path="/x")
+
 
 def greedy(**fields: object) -> SamplingParams:
     return SamplingParams(**{"temperature": 0.0, "max_tokens": 8, "ignore_eos": True, **fields})
@@ -120,7 +122,7 @@ def test_max_tokens_is_clipped_to_context_and_pool() -> None:
         ({"prompt": [2**70]}, RequestError, "integers"),
         ({"prompt": [1] * 512}, ContextLengthError, "512"),
         ({"prompt": [1] * 513}, ContextLengthError, "513"),
-        ({"prompt": [1], "adapter": AdapterRef(name="x", sha256="0", path="/x")}, NotFoundError, "adapter"),
+        ({"prompt": [1], "adapter": ADAPTER}, NotFoundError, "adapter"),
         ({"prompt": [1], "grammar": "x"}, RequestError, "grammar"),
         ({"prompt": [1], "deadline_s": 0.0}, RequestError, "deadline_s"),
         ({"prompt": [1], "sampling": SamplingParams(top_p=2.0)}, RequestError, "top_p"),

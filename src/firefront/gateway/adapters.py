@@ -56,7 +56,7 @@ class Adapters:
         read: ReadAdapter = registering.read_adapter,
         keep_s: float = KEEP_S,
     ) -> None:
-        """`in_use`: the digests of adapters that requests run on; `on_gone` is told of what left."""
+        """`in_use`: digests of the adapters that requests run on; `on_gone` is told what left."""
         self._router = router
         self._renderers = renderers
         self._in_use = in_use

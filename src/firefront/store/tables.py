@@ -203,7 +203,7 @@ responses = sa.Table(
     sa.Index(None, "account_id", "created_at", "seq"),
 )
 
-# What an adapter is called is its own among the account's adapters of one base that are not retired.
+# A name is one adapter's only, among an account's of one base that are not retired.
 adapters = sa.Table(
     "adapters",
     metadata,

@@ -241,7 +241,7 @@ def _bury(path: Path, partial: Path) -> None:
 
 
 def _create_locked(folder: Path) -> tuple[Path, int]:
-    """A new folder that is locked as long as it is open, so that no sweep takes it for a leaving."""
+    """A new folder, locked as long as it is open, so that no sweep takes it for a leaving."""
     while True:
         path = folder / secrets.token_hex(16)
         path.mkdir(mode=0o700)
