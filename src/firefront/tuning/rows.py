@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -167,7 +168,7 @@ def read_rows(path: Path) -> list[Row]:
     return rows
 
 
-def open_rows(path: Path) -> BinaryIO:
+def open_rows(path: Path) -> BufferedReader:
     """The file, to be read; RequestError if it cannot be."""
     try:
         return path.open("rb")
