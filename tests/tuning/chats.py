@@ -39,6 +39,7 @@ def labelled(labels: Sequence[str], num: int) -> list[Row]:
     words = ["river", "copper", "window", "garden", "thunder", "pepper", "violet", "market"]
     rows = []
     for i in range(num):
-        question = " ".join(words[(i * k + i // 8 + k) % 8] + str(i * k * 7919) for k in range(1, 7))
+        parts = (words[(i * k + i // 8 + k) % 8] + str(i * k * 7919) for k in range(1, 7))
+        question = " ".join(parts)
         rows.append(chat(question, labels[i % len(labels)]))
     return rows
