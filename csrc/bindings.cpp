@@ -229,6 +229,32 @@ int step(ff::Executor& executor, Ints token_ids, Ints positions, Ints slot_mappi
   return executor.burst(v, burst);
 }
 
+// An adapter on its way into the executor that packed it.
+struct PackedAdapter {
+  std::unique_ptr<ff::Adapter> adapter;
+};
+
+// Each part is (op index, part, A as rank x K, B as N x rank, scale). May run beside a step.
+PackedAdapter pack_adapter(const ff::Executor& executor, nb::list items) {
+  std::vector<ff::AdapterPart> parts;
+  std::vector<Floats2> alive;
+  for (nb::handle item : items) {
+    auto part = nb::cast<nb::tuple>(item);
+    require(part.size() == 5, "adapter part: (op, part, A, B, scale)");
+    auto a = nb::cast<Floats2>(part[2]);
+    auto b = nb::cast<Floats2>(part[3]);
+    require(a.shape(0) == b.shape(1), "adapter: A is rank x K, B is N x rank");
+    require(a.shape(0) <= ff::kMaxRank, "adapter: rank must be 1 to 256");
+    parts.push_back({nb::cast<int>(part[0]), nb::cast<int>(part[1]), static_cast<int>(a.shape(0)),
+                     nb::cast<float>(part[4]), a.data(), b.data(), static_cast<int64_t>(b.shape(0)),
+                     static_cast<int64_t>(a.shape(1))});
+    alive.push_back(std::move(a));
+    alive.push_back(std::move(b));
+  }
+  nb::gil_scoped_release release;
+  return {executor.pack_adapter(parts)};
+}
+
 }  // namespace
 
 NB_MODULE(_native, m) {
@@ -243,6 +269,10 @@ NB_MODULE(_native, m) {
         return ff::portable_kernels().kv_head_bytes(kv_type_of(kv_dtype), head_dim);
       },
       "kv_dtype"_a, "head_dim"_a);
+  nb::class_<PackedAdapter>(m, "PackedAdapter")
+      .def_prop_ro("bytes", [](const PackedAdapter& packed) {
+        return packed.adapter ? packed.adapter->memory.bytes() : 0;
+      });
   nb::class_<ff::Executor>(m, "Executor")
       .def(
           "__init__",
@@ -278,24 +308,14 @@ NB_MODULE(_native, m) {
              nb::gil_scoped_release release;
              self.finish(sizes);
            })
+      .def("pack_adapter", &pack_adapter, "parts"_a)
       .def(
-          "add_adapter",  // parts: (op index, part, A as rank x K, B as N x rank, scale)
-          [](ff::Executor& self, nb::list parts) {
-            std::vector<ff::AdapterPart> copies;
-            for (nb::handle item : parts) {
-              auto part = nb::cast<nb::tuple>(item);
-              require(part.size() == 5, "adapter part: (op, part, A, B, scale)");
-              auto a = nb::cast<Floats2>(part[2]);
-              auto b = nb::cast<Floats2>(part[3]);
-              require(a.shape(0) == b.shape(1), "adapter: A is rank x K, B is N x rank");
-              copies.push_back({nb::cast<int>(part[0]), nb::cast<int>(part[1]),
-                                static_cast<int>(a.shape(0)), nb::cast<float>(part[4]),
-                                std::vector<float>(a.data(), a.data() + a.size()),
-                                std::vector<float>(b.data(), b.data() + b.size())});
-            }
-            return self.add_adapter(std::move(copies));
+          "add_adapter",
+          [](ff::Executor& self, PackedAdapter& packed) {
+            require(packed.adapter != nullptr, "adapter: added already");
+            return self.add_adapter(std::move(packed.adapter));
           },
-          "parts"_a)
+          "packed"_a)
       .def("remove_adapter", &ff::Executor::remove_adapter, "adapter_id"_a)
       .def("step", &step, "token_ids"_a, "positions"_a, "slot_mapping"_a, "cu_seqlens"_a,
            "seq_lens"_a, "block_tables"_a, "logit_rows"_a, "adapter_ids"_a.none(), "rows"_a,

@@ -95,6 +95,7 @@ void Executor::add_op(const OpSpec& spec) {
   op.q_norm = vector(spec.q_norm, spec.head_dim);
   op.k_norm = vector(spec.k_norm, spec.head_dim);
   op.split = std::make_unique<Split>(threads_.count());
+  op.low_split = std::make_unique<Split>(threads_.count());
   ops_.push_back(std::move(op));
 }
 
@@ -196,7 +197,7 @@ Executor::Layout Executor::layout(const Sizes& sizes) const {
   bytes.cos_sin = aligned(ropes_.size() * tokens * sizes.head_dim * 4);
   bytes.logits_row = (vocab / 16 | 1) * 64;  // rows of one column lie in different sets of a cache
   bytes.logits = aligned(kHeadRows * bytes.logits_row);
-  bytes.shrunk = aligned(tokens * kMaxParts * kMaxRank * 4);
+  bytes.shrunk = aligned(tokens * kMaxParts * sizeof(Shrunk));
   bytes.kv_head = kernels_.kv_head_bytes(sizes.kv_type, sizes.head_dim);
   bytes.kv_layer = bytes.kv_head * sizes.num_kv_heads;
   bytes.kv_block = bytes.kv_layer * sizes.num_layers;
@@ -248,7 +249,7 @@ void Executor::finish(const Sizes& sizes) {
   shared_input_ = take(bytes.shared);
   cos_sin_ = reinterpret_cast<float*>(take(bytes.cos_sin));
   logits_ = reinterpret_cast<float*>(take(bytes.logits));
-  shrunk_ = reinterpret_cast<float*>(take(bytes.shrunk));
+  shrunk_ = reinterpret_cast<Shrunk*>(take(bytes.shrunk));
   logits_stride_ = static_cast<int64_t>(bytes.logits_row / 4);
   for (int i = 0; i < sizes.max_tokens / kHeadRows + 2; ++i)  // whole and narrow rows apart
     head_splits_.push_back(std::make_unique<Split>(threads_.count()));

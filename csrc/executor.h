@@ -2,6 +2,7 @@
 // batches. Owns packed weights, KV cache, step buffers and the threads. Knows nothing of Python,
 // requests or files.
 #pragma once
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,8 @@
 #include "threads.h"
 
 namespace ff {
+
+constexpr int kMaxParts = 3;  // matrices of an op: query, key and value
 
 enum class OpKind { Embed, Qkv, Attention, Linear, GateUp, Head, AddNorm };
 
@@ -45,8 +48,15 @@ struct Memory {
 struct AdapterPart {
   int op, part, rank;
   float scale;
-  std::vector<float> a;  // rank x K
-  std::vector<float> b;  // N x rank
+  const float* a;  // rank x cols
+  const float* b;  // rows x rank
+  int64_t rows, cols;
+};
+
+// An adapter as the kernels read it.
+struct Adapter {
+  Arena memory;
+  std::vector<std::array<LowRank, kMaxParts>> ops;  // [op][part]
 };
 
 struct StepView {
@@ -96,7 +106,9 @@ class Executor {
   std::optional<Failure> pack(const std::vector<FileMatrix>& sources, bool mapped);
   void finish(const Sizes& sizes);  // after the last op, once
 
-  int add_adapter(std::vector<AdapterPart> parts);
+  // Packing takes milliseconds and may run beside a step; adding and removing may not.
+  std::unique_ptr<Adapter> pack_adapter(const std::vector<AdapterPart>& parts) const;
+  int add_adapter(std::unique_ptr<Adapter> adapter);
   void remove_adapter(int id);
 
   // One forward pass and one choice a logit row. Throws std::invalid_argument on inputs that would
@@ -128,8 +140,9 @@ class Executor {
     int unit_panels = 1;      // gate_up: panels of each matrix in a unit
     bool feeds_next = false;  // gate_up: only the next op reads the result
     std::unique_ptr<Split> split;
-    int rope = 0;  // which of ropes_
-    bool has_adapters = false;
+    int rope = 0;                      // which of ropes_
+    std::unique_ptr<Split> low_split;  // of the adapters' runs, where this step has some
+    bool is_adapted = false;           // in this step
   };
 
   // The tokens that an op computes: all of the step's, or those that logits are wanted of.
@@ -138,6 +151,12 @@ class Executor {
     const int32_t* ids;  // null: 0 to count - 1
 
     int32_t operator[](int i) const { return ids ? ids[i] : i; }
+  };
+
+  // Tokens of a tile that lie side by side and have the same adapter.
+  struct Run {
+    const Adapter* adapter;
+    int row, tile, first, count;  // `row` of the op's rows is token `first` of the tile
   };
 
   struct Layout {                                                    // bytes of each buffer
@@ -185,11 +204,14 @@ class Executor {
                  int thread);
   void choose(int row, const float* logits, bool is_partial, int thread);
   void choose_peak(int row, int index);
-  const Activations& prepare(const Op& op, int thread, Rows rows);
-  bool packs_result(const Op& op) const;
+  const Activations& prepare(Op& op, int thread, Rows rows);
+  const Activations& pack_input(const Op& op, int thread, Rows rows);
   int scale_blocks(const Op& op, int count) const;
-  void shrink(const Op& op, int index, int64_t token, const float* x);
-  void add_delta(const Op& op, Rows rows, int part, int64_t first, float* out) const;
+  void plan_adapters(const StepView& view);
+  std::vector<Run> runs_of(const StepView& view, Rows rows) const;
+  const std::vector<Run>& runs(const Op& op) const;
+  void shrink(Op& op, const Activations& input, int thread);
+  void add_delta(const Op& op, int part, int64_t panel, float* out) const;
   void store(Rows rows, const float* from, int width, const float* bias, const float* residual,
              int64_t stride, float* out) const;
   Activations activations(uint8_t* base, int count, int64_t cols) const;
@@ -221,7 +243,7 @@ class Executor {
   int64_t rope_stride_ = 0;
   float* logits_ = nullptr;  // kHeadRows x padded vocabulary
   int64_t logits_stride_ = 0;
-  float* shrunk_ = nullptr;  // T x kMaxParts x kMaxRank
+  Shrunk* shrunk_ = nullptr;  // T x kMaxParts
 
   struct alignas(128) Profile {
     int64_t last_ns = 0;
@@ -248,14 +270,8 @@ class Executor {
   std::vector<uint32_t> allowed_;
   std::vector<std::unique_ptr<Split>> head_splits_;  // a group each
 
-  struct Adapter {
-    std::vector<AdapterPart> parts;
-    std::vector<std::vector<const AdapterPart*>> by_op;  // [op][part]
-  };
   std::vector<std::unique_ptr<Adapter>> adapters_;
+  std::vector<Run> runs_, tail_runs_;
 };
-
-constexpr int kMaxParts = 3;
-constexpr int kMaxRank = 128;
 
 }  // namespace ff

@@ -26,6 +26,7 @@ void Executor::step(const StepView& view) {
   plan_attention(view);
   plan_tail(view);
   plan_head(view);
+  plan_adapters(view);
   for (Op& op : ops_)
     op.split->reset(op.spec.kind == OpKind::Attention ? static_cast<int64_t>(items_of(op).size())
                                                       : op.units);
@@ -142,14 +143,18 @@ int Executor::scale_blocks(const Op& op, int count) const {
   return !op.quantise ? 0 : is_turbo(arithmetic_, count) ? kTurboBlocks : 1;
 }
 
-// True where a gate_up leaves its result as the next linear wants it. An adapter wants the floats.
-bool Executor::packs_result(const Op& op) const {
-  return op.feeds_next && !((&op)[1].has_adapters && view_->adapter_ids);
+// The input rows of a linear, packed, and what adapters make of them.
+const Activations& Executor::prepare(Op& op, int thread, Rows rows) {
+  const Activations& input = pack_input(op, thread, rows);
+  if (!op.is_adapted) return input;
+  shrink(op, input, thread);
+  meet(op, thread, &OpTime::pack_ns);
+  return input;
 }
 
 // Packs the input rows of a linear: every thread for itself when they are few, else shared.
-const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
-  if (&op != ops_.data() && packs_result((&op)[-1])) return result_;
+const Activations& Executor::pack_input(const Op& op, int thread, Rows rows) {
+  if (&op != ops_.data() && (&op)[-1].feeds_next) return result_;
   const int64_t cols = op.weights[0]->cols;
   const float* in = value(op.spec.in);
   const int count = rows.count;
@@ -166,17 +171,14 @@ const Activations& Executor::prepare(const Op& op, int thread, Rows rows) {
   const int tile_last = target.num_tiles * (by_tile ? me + 1 : 1) / parts;
   const int first = target.num_blocks * (by_tile ? 0 : me) / columns;
   const int last = target.num_blocks * (by_tile ? 1 : me + 1) / columns;
-  const bool adapters = op.has_adapters && view_->adapter_ids && op.spec.kind != OpKind::Head;
   const int begin = target.start(tile_first);
   const int end = tile_last == target.num_tiles ? count : target.start(tile_last);
   for (int i = begin; i < end; ++i) {
     const int64_t token = rows[i];
-    const float* x = kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps,
-                                       scale_blocks(op, count), op.keep_values, target, i, first,
-                                       last, scratch_[thread].row);
-    if (adapters && (by_tile || me == 0) && (!replicate || thread == 0)) shrink(op, i, token, x);
+    kernels_.pack_row(in + token * cols, cols, op.norm, op.spec.norm_eps, scale_blocks(op, count),
+                      op.keep_values, target, i, first, last, scratch_[thread].row);
   }
-  if (!replicate || adapters)
+  if (!replicate)
     meet(op, thread, &OpTime::pack_ns);
   else
     lap(op, thread, &OpTime::pack_ns);
@@ -211,8 +213,7 @@ void Executor::qkv(Op& op, int thread) {
                                static_cast<int>(head), part == 2);
       kernels_.panel(*op.weights[part], head * panels + p, input, arithmetic_, scratch,
                      out + int64_t{p} * tokens * kPanelRows);
-      add_delta(op, rows, part, (head * panels + p) * kPanelRows,
-                out + int64_t{p} * tokens * kPanelRows);
+      add_delta(op, part, head * panels + p, out + int64_t{p} * tokens * kPanelRows);
     }
     alignas(64) float row[512];
     for (int t = 0; t < tokens; ++t) {
@@ -379,7 +380,7 @@ void Executor::linear(Op& op, int thread) {
   op.split->each(thread, [&](int64_t unit) {
     kernels_.panel(weight, unit, input, arithmetic_, scratch, scratch.out);
     const int64_t first = unit * kPanelRows;
-    add_delta(op, rows, 0, first, scratch.out);
+    add_delta(op, 0, unit, scratch.out);
     const int width = static_cast<int>(std::min<int64_t>(kPanelRows, weight.rows - first));
     store(rows, scratch.out, width, op.bias ? op.bias + first : nullptr,
           residual ? residual + first : nullptr, weight.rows, out + first);
@@ -393,7 +394,7 @@ void Executor::gate_up(Op& op, int thread) {
   const Scratch& scratch = scratch_[thread];
   const int64_t floats = int64_t{rows.count} * kPanelRows, stride = op.out_width;
   float* out = value(op.spec.out);
-  const bool packs = packs_result(op);
+  const bool packs = op.feeds_next;
   const Activations result = activations(reinterpret_cast<uint8_t*>(out), rows.count, stride);
   if (packs && thread == 0) result_ = result;  // read after the barrier that ends this op
   const auto activate = op.spec.gelu ? kernels_.gelu_mul : kernels_.silu_mul;
@@ -406,8 +407,8 @@ void Executor::gate_up(Op& op, int thread) {
       const int64_t first = panel * kPanelRows;
       kernels_.panel(*op.weights[0], panel, input, arithmetic_, scratch, gate);
       kernels_.panel(*op.weights[1], panel, input, arithmetic_, scratch, up);
-      add_delta(op, rows, 0, first, gate);
-      add_delta(op, rows, 1, first, up);
+      add_delta(op, 0, panel, gate);
+      add_delta(op, 1, panel, up);
       activate(gate, up, floats, gate);
       const int width = static_cast<int>(std::min<int64_t>(kPanelRows, stride - first));
       if (!packs) store(rows, gate, width, nullptr, nullptr, stride, out + first);

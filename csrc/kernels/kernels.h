@@ -2,6 +2,7 @@
 //
 // T tokens in a batch of activations, K columns, R rows. No kernel allocates or throws.
 #pragma once
+#include "../lowrank.h"
 #include "../schemes.h"
 
 namespace ff {
@@ -120,10 +121,10 @@ struct Kernels {
 
   // Writes blocks [first, last) of token `index` of the packed input from a float32 row: optional
   // norm, then quantisation into words (with a scale for every `scale_blocks` blocks; 0: none) and
-  // or plain copies (keep_values). Returns the whole normalised row: scratch_row or the row itself.
-  const float* (*pack_row)(const float* row, int64_t cols, const float* norm, float eps,
-                           int scale_blocks, bool keep_values, const Activations& to, int index,
-                           int first, int last, float* scratch_row);
+  // or plain copies (keep_values). `scratch_row` has room for the row.
+  void (*pack_row)(const float* row, int64_t cols, const float* norm, float eps, int scale_blocks,
+                   bool keep_values, const Activations& to, int index, int first, int last,
+                   float* scratch_row);
 
   // Quantises blocks [first, last) of every token, `scale_blocks` to a scale, from panels of 16
   // columns, [panel][token][16] with `stride` floats between panels; the first is block `first`'s.
@@ -183,6 +184,14 @@ struct Kernels {
 
   Sampled (*sample)(const SampleRow& row, const SampleInputs& inputs, const float* logits,
                     int vocab_size, const Scratch& scratch, int32_t* top_ids, float* top_logprobs);
+
+  // A x of `count` tokens of a tile, from its token `first` on; `stride` between tokens' results.
+  void (*shrink)(const LowRank& part, const Activations& input, int tile, int first, int count,
+                 Shrunk* to, int64_t stride);
+
+  // out[token * 16 + row] += panel of B times what shrink left.
+  void (*expand)(const LowRank& part, int64_t panel, const Shrunk* from, int64_t stride, int count,
+                 float* out);
 };
 
 const Kernels& portable_kernels();

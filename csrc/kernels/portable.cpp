@@ -22,6 +22,7 @@ constexpr int kDirectTiles = 1;  // up to so many tiles unpack in registers, mor
 #include "linear.inl"
 #include "turbo.inl"
 #include "rows.inl"
+#include "lowrank.inl"
 #include "attention.inl"
 #include "sample.inl"
 #include "table.inl"

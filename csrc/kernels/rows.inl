@@ -56,9 +56,9 @@ static void quantise_block(f32 first, f32 second, float top, const Activations& 
   minus[int64_t{to.num_blocks} * width] = -sums[1];
 }
 
-static const float* pack_row(const float* row, int64_t cols, const float* norm, float eps,
-                             int scale_blocks, bool keep_values, const Activations& to, int index,
-                             int first, int last, float* scratch_row) {
+static void pack_row(const float* row, int64_t cols, const float* norm, float eps, int scale_blocks,
+                     bool keep_values, const Activations& to, int index, int first, int last,
+                     float* scratch_row) {
   int tile = 0;
   while (to.start(tile) + to.width(tile) <= index) ++tile;
   const int64_t nb = to.num_blocks;
@@ -86,7 +86,6 @@ static const float* pack_row(const float* row, int64_t cols, const float* norm, 
     for (int64_t k = int64_t{first} * kBlock; k < int64_t{last} * kBlock; ++k)
       values[k * place.width] = x[k];
   }
-  return x;
 }
 
 static void pack_panels(const float* from, int64_t stride, int scale_blocks, const Activations& to,

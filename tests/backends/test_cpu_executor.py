@@ -303,7 +303,7 @@ def test_adapter_delta_in_every_linear(isa: str) -> None:
             parts.append((executor.op_index[op.scope], index, a, b, 0.7))
             loras.append((a, b))
         deltas[weight.name] = loras
-    adapter = executor._native.add_adapter(parts)
+    adapter = executor._native.add_adapter(executor._native.pack_adapter(parts))
     tokens = rng.integers(0, 203, 40).astype(np.int32)
     merged = merged_checkpoint(checkpoint, plan, deltas, 0.7)
     adapted = NumpyExecutor(plan, merged, NUM_BLOCKS)
