@@ -1,13 +1,12 @@
-"""Adapters in the C++ executor: int8 beside int8 linears, any rank, mixed with rows of the base; and
-that a token's logits depend on its own adapter alone."""
-
-from dataclasses import replace
+"""Adapters in the C++ executor: int8 beside int8 linears, any rank, mixed with rows of the base;
+and that a token's logits depend on its own adapter alone."""
 
 import numpy as np
 import pytest
 
 from firefront.backends.cpu import _native
 from firefront.models import trace_model
+from firefront.weights.checkpoint import Tensor
 from tests.backends.test_cpu_executor import (
     NUM_BLOCKS,
     cpu_executor,
@@ -22,7 +21,7 @@ RANKS = (1, 16, 23, 72)
 
 
 def loras(plan, rank: int, seed: int, kinds=("qkv", "linear", "gate_up")):
-    """One adapter: ((scope, part, A, B), ...) and the same by weight, as merged_checkpoint wants it."""
+    """One adapter: (scope, part, A, B) of each linear; and {weight: (A, B) of its parts}."""
     rng = np.random.default_rng(seed)
     parts, deltas = [], {}
     for op in plan.ops:
@@ -85,7 +84,7 @@ def test_tokens_depend_on_their_own_adapter_alone(isa: str, formats: tuple[str, 
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("rank", RANKS)
+@pytest.mark.parametrize("rank", [16, 72])
 def test_int8_adapters_are_as_near_to_float32_as_the_base(isa: str, rank: int) -> None:
     checkpoint = random_checkpoint(("Q8_0",), seed=7)
     plan = trace_model(checkpoint.config)
@@ -111,7 +110,7 @@ def merged_floats(checkpoint, plan, deltas, scale: float) -> RandomCheckpoint:
     """The checkpoint in float32, with the adapter in its weights."""
     load = merged_checkpoint(checkpoint, plan, deltas, scale)
     tensors = {
-        name: replace(tensor, dtype="F32", data=load(name).reshape(-1).view(np.uint8), row_order=None)
+        name: Tensor(name, tensor.shape, "F32", load(name).reshape(-1).view(np.uint8), "merged", 0)
         for name, tensor in checkpoint.tensors.items()
     }
     return RandomCheckpoint(checkpoint.config, tensors)
@@ -123,14 +122,15 @@ def test_pack_adapter_refuses() -> None:
     (scope, index, a, b), *_ = loras(plan, 4, 0)[0]
     op = executor.op_index[scope]
     head = executor.op_index[plan.ops[-1].scope]
+    wide = np.zeros((257, a.shape[1]), np.float32), np.zeros((b.shape[0], 257), np.float32)
     for part, problem in [
         ((op, index, a[:, :-1].copy(), b, 1.0), "shapes"),
         ((op, index, a, b[:-1].copy(), 1.0), "shapes"),
         ((op, 3, a, b, 1.0), "takes none"),
         ((99, 0, a, b, 1.0), "unknown op"),
         ((head, 0, a, b, 1.0), "takes none"),
-        ((op, index, np.zeros((257, a.shape[1]), np.float32), np.zeros((b.shape[0], 257), np.float32), 1.0), "rank"),
-    ]:  # fmt: skip
+        ((op, index, *wide, 1.0), "rank"),
+    ]:
         with pytest.raises(ValueError, match=problem):
             native.pack_adapter([part])
     with pytest.raises(ValueError, match="twice"):
