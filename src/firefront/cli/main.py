@@ -17,8 +17,8 @@ class _Entry(NamedTuple):
     help: str
 
 
-# Name -> where it is and what it does. A module holds a function of the command's name (`list` may
-# not shadow a built-in: see `ls`), or `app`, a typer.Typer with commands of its own.
+# Name -> where it is and what it does. A module holds a function of its own name, or `app`, a
+# typer.Typer with commands of its own.
 COMMANDS = {
     "serve": _Entry("serve", "Serve a model over the OpenAI API."),
     "chat": _Entry("chat", "Talk with a model in the terminal."),
@@ -27,6 +27,7 @@ COMMANDS = {
     "ls": _Entry("ls", "List the models that are here."),
     "show": _Entry("show", "Show a model: sizes, digest, licence, memory needed."),
     "rm": _Entry("rm", "Delete a pulled model."),
+    "eval": _Entry("evaluate", "Score a model on rows of a file, compare it with another."),
     "bench": _Entry("bench", "Measure this machine: bench engine, bench profile."),
     "plan": _Entry("plan", "Look at a model's plan: plan show."),
     "doctor": _Entry("doctor", "Check this machine and the model files."),
@@ -67,7 +68,8 @@ def _load(name: str, entry: _Entry) -> Any:
     if isinstance(app := getattr(module, "app", None), typer.Typer):
         return typer.main.get_group(app)
     app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-    app.command(name, help=getattr(module, name).__doc__ or entry.help)(getattr(module, name))
+    command = getattr(module, entry.module)
+    app.command(name, help=command.__doc__ or entry.help)(command)
     return typer.main.get_command(app)
 
 

@@ -7,7 +7,7 @@ grammar could not enforce either, such as `not` and `uniqueItems`.
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from typing import Any
 
 from firefront.text.schema_check import check
@@ -165,3 +165,25 @@ def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict) and isinstance(b, dict):
         return a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
     return bool(a == b)
+
+
+def schema_of(values: Sequence[Any]) -> dict[str, Any]:
+    """The narrowest simple schema of values that are JSON: their types, the fields of objects
+    (those that all have are required, others than theirs forbidden), the items of lists."""
+    kinds = sorted({next(kind for kind in _KINDS if _TYPES[kind](value)) for value in values})
+    if "integer" in kinds and "number" in kinds:
+        kinds.remove("integer")
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
+    if objects := [value for value in values if isinstance(value, dict)]:
+        names = list(dict.fromkeys(name for each in objects for name in each))
+        schema["properties"] = {
+            name: schema_of([each[name] for each in objects if name in each]) for name in names
+        }
+        schema["required"] = [name for name in names if all(name in each for each in objects)]
+        schema["additionalProperties"] = False
+    if items := [item for value in values if isinstance(value, list) for item in value]:
+        schema["items"] = schema_of(items)
+    return schema
+
+
+_KINDS = ("object", "array", "string", "boolean", "null", "integer", "number")

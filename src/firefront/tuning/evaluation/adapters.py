@@ -1,0 +1,67 @@
+"""The adapter that a name means for a model in this process: a folder, or one that is registered.
+
+Reads no weights; the engine does. Knows no models but by name.
+"""
+
+from pathlib import Path
+
+from firefront.core.errors import ModelFileError, NotFoundError
+from firefront.core.messages import AdapterRef
+from firefront.text.tokenizer import Tokenizer
+from firefront.weights.adapter_store import CONFIG, TEMPLATE, WEIGHTS
+from firefront.weights.model_store import StoredFile, file_sha256, folder_sha256
+
+
+def find_adapter(base: str, given: str) -> AdapterRef:
+    """A folder with PEFT's files if there is one, else the local account's adapter of that base.
+
+    ModelFileError for a folder that lacks a file, NotFoundError if it is neither.
+    """
+    folder = Path(given)
+    if folder.is_dir():
+        name = folder.absolute().name
+        return AdapterRef(name=name, sha256=_digest(folder), path=str(folder.absolute()))
+    from firefront.store.store import Store  # heavy
+    from firefront.store.tables import LOCAL_ACCOUNT
+    from firefront.weights.adapter_store import AdapterStore
+
+    store = Store.open()
+    try:
+        row = store.adapters.find(LOCAL_ACCOUNT, base, given)
+        path = AdapterStore(store.adapter_folder).path(row.sha256)
+        return AdapterRef(name=row.name, sha256=row.sha256, path=str(path))
+    except NotFoundError:
+        raise NotFoundError(
+            f"adapter: {given!r} is neither a folder nor an adapter of {base}; "
+            "firefront adapters ls shows those that there are",
+            param="adapter",
+        ) from None
+    finally:
+        store.close()
+
+
+def adapter_tokenizer(tokenizer: Tokenizer, ref: AdapterRef) -> Tokenizer:
+    """The base's, with the chat template that lies beside the adapter, if one does."""
+    file = Path(ref.path) / TEMPLATE
+    try:
+        text = file.read_text("utf-8")
+    except FileNotFoundError:
+        return tokenizer
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelFileError(file, "chat_template", f"cannot be read: {error}") from None
+    if text == tokenizer.info()["chat_template"]:
+        return tokenizer
+    return tokenizer.with_template(text, str(file))
+
+
+def _digest(folder: Path) -> str:
+    """As the store of adapters would name it."""
+    files = []
+    for name in (CONFIG, WEIGHTS, TEMPLATE):
+        path = folder / name
+        if path.is_file():
+            size = path.stat().st_size
+            files.append(StoredFile(name=name, size=size, sha256=file_sha256(path)))
+        elif name != TEMPLATE:
+            raise ModelFileError(path, "file", "is missing; PEFT's save_pretrained writes it")
+    return folder_sha256(files)
