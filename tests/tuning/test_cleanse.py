@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from firefront.core.errors import RequestError, StorageFullError
-from firefront.tuning.cleanse import cleanse, decide, finding_text, manifest, manifest_path
+from firefront.tuning.cleanse import cleanse, decide, finding_text, manifest
 from firefront.tuning.findings import Finding
 from firefront.tuning.inspection import Inspection, inspect
+from firefront.tuning.line_files import manifest_path
 from tests.tuning.chats import Row, chat, labelled, preference, read, write
 
 BASE = labelled(["red", "blue"], 40)  # lines 1 to 40

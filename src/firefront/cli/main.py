@@ -29,6 +29,7 @@ COMMANDS = {
     "rm": _Entry("rm", "Delete a pulled model."),
     "eval": _Entry("evaluate", "Score a model on rows of a file, compare it with another."),
     "bench": _Entry("bench", "Measure this machine: bench engine, bench profile."),
+    "data": _Entry("data", "Data sets for tuning: data check, cleanse, split, label."),
     "plan": _Entry("plan", "Look at a model's plan: plan show."),
     "doctor": _Entry("doctor", "Check this machine and the model files."),
     "version": _Entry("version", "Print the versions of firefront and what it runs on."),

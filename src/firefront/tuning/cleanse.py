@@ -1,27 +1,20 @@
 """A data set without what harms: which rows stay, and a manifest of what was dropped and why.
 
-Owns the decision and the files. Rows that stay are written byte for byte as they were. Invariants:
-output and manifest appear by a rename, the manifest last; the same files and settings give the same
-bytes; nothing is written in a dry run.
+Owns the decision and the form of the manifest. Rows that stay are written byte for byte as they
+were. Invariant: the same files and settings give the same output and the same manifest.
 """
 
-import hashlib
 import json
-import os
-import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import msgspec
-
-from firefront.core.errors import RequestError, StorageFullError
+from firefront.core.errors import RequestError
 from firefront.tuning.findings import KINDS, Action, Finding
 from firefront.tuning.inspection import Inspection
-from firefront.tuning.rows import open_rows, read_lines
+from firefront.tuning.line_files import copy_lines, write_manifest
 
 FORMAT = 1
 MAX_LISTED_LABELS = 200
@@ -41,8 +34,9 @@ def decide(inspection: Inspection, actions: Mapping[str, Action] | None = None) 
     chosen = {kind: action for kind, (action, _) in KINDS.items()} | dict(actions or {})
     if unknown := chosen.keys() - KINDS.keys():
         raise RequestError(f"{min(unknown)}: no kind of finding; there are {', '.join(KINDS)}")
+    if chosen["invalid"] != "drop":
+        raise RequestError("invalid: such lines cannot stay, nobody can read them")
     order = {kind: i for i, kind in enumerate(KINDS)}
-    chosen["invalid"] = "drop"  # nobody could learn from it
     dropped: dict[int, Finding] = {}
     by_rank = sorted(inspection.findings, key=lambda f: (order[f.kind], f.line))
     for finding in by_rank:
@@ -99,59 +93,13 @@ def cleanse(
 
     RequestError if `path` is no longer what was inspected, or nothing would be left.
     """
-    digest, num_bytes, num_rows = hashlib.sha256(), 0, 0
-    bad = {problem.line for problem in inspection.problems.kept}
-    known = {fact.line for fact in inspection.facts}
-    with open_rows(path) as stream, replacing(out) as written:
-        if hashlib.file_digest(stream, "sha256").hexdigest() != inspection.source.sha256:
-            raise RequestError(f"{path.name}: was changed while it was read; begin anew")
-        stream.seek(0)
-        for number, line in read_lines(stream, path.name):
-            if line is None or number in decision.dropped or number in bad or number not in known:
-                continue
-            data = line.strip() + b"\n"
-            written.write(data)
-            digest.update(data)
-            num_bytes += len(data)
-            num_rows += 1
-        if num_rows == 0:
-            raise RequestError(f"{path.name}: every row would be dropped; see check")
-    output = {"name": out.name, "sha256": digest.hexdigest(), "num_bytes": num_bytes,
-              "num_rows": num_rows}  # fmt: skip
+    kept = {fact.line for fact in inspection.facts} - decision.dropped.keys()
+    if not kept:
+        raise RequestError(f"{path.name}: every row would be dropped; see check")
+    output = copy_lines(path, inspection.source.sha256, {out: kept})[out]
     record = manifest(inspection, decision, settings, output)
-    with replacing(manifest_path(out)) as file:
-        file.write(manifest_bytes(record))
+    write_manifest(out, record)
     return record
-
-
-def manifest_path(out: Path) -> Path:
-    """Where the manifest of a data set lies."""
-    return out.with_name(out.name + ".manifest.json")
-
-
-def manifest_bytes(record: Mapping[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode()
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `path` when the block ends well, else leaves nothing."""
-    temporary: Path | None = None
-    try:
-        with tempfile.NamedTemporaryFile(
-            dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as file:
-            temporary = Path(file.name)
-            yield file  # type: ignore[misc]
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        temporary = None
-    except OSError as error:
-        raise StorageFullError(f"{path}: {error.strerror}", param="output") from None
-    finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
 
 
 def _listed(finding: Finding) -> dict[str, Any]:
@@ -169,4 +117,4 @@ def finding_text(finding: Finding) -> str:
     other = f" (see {where} {finding.other})" if finding.other is not None else ""
     said = finding.why or KINDS[finding.kind][1]
     text = f"line {finding.line}: {finding.kind}: {said}{other}"
-    return msgspec.json.encode(text).decode()[1:-1] if not text.isprintable() else text
+    return text if text.isprintable() else json.dumps(text)[1:-1]
