@@ -2,6 +2,7 @@ import { useQuery } from "@tanstack/react-query";
 import * as v from "valibot";
 import { send } from "./client";
 
+const Adapter = v.object({ rank: v.number() });
 const Pricing = v.object({ prompt: v.string(), completion: v.string() });
 
 const Model = v.object({
@@ -16,6 +17,7 @@ const Model = v.object({
     input_modalities: ["text"],
   }),
   pricing: v.optional(v.nullable(Pricing), null),
+  adapter: v.optional(v.nullable(Adapter), null),
 });
 const ModelList = v.object({ data: v.array(Model) });
 

@@ -87,6 +87,7 @@ function ModelCard({ model, isChosen, onChoose }: ModelCardProps) {
 export function factsOf(model: Model): string[] {
   const facts: string[] = [];
   if (model.parent) facts.push(`adapter on ${model.parent}`);
+  if (model.adapter) facts.push(`rank ${model.adapter.rank}`);
   if (model.max_model_len === null) facts.push("loading");
   if (model.num_parameters) facts.push(`${short(model.num_parameters)} parameters`);
   if (model.weight_bytes) facts.push(bytes(model.weight_bytes));

@@ -27,6 +27,7 @@ COMMANDS = {
     "ls": _Entry("ls", "List the models that are here."),
     "show": _Entry("show", "Show a model: sizes, digest, licence, memory needed."),
     "rm": _Entry("rm", "Delete a pulled model."),
+    "adapters": _Entry("adapters", "Load, list and remove adapters: adapters load, ls, rm."),
     "eval": _Entry("evaluate", "Score a model on rows of a file, compare it with another."),
     "bench": _Entry("bench", "Measure this machine: bench engine, bench profile."),
     "data": _Entry("data", "Data sets for tuning: data check, cleanse, split, label."),

@@ -49,6 +49,10 @@ def serve(
     price: Annotated[
         str | None, _Flag(help="IN/OUT: dollars for a million tokens of prompts and of answers.")
     ] = None,
+    adapter: Annotated[
+        list[str] | None,
+        _Flag(help="NAME=FOLDER or BASE:NAME=FOLDER: load an adapter; may be repeated."),
+    ] = None,
     store: Annotated[
         str | None,
         _Flag(
@@ -82,12 +86,25 @@ def serve(
         host=host,
         port=port,
         store=store,
+        adapters=[split_adapter(text) for text in adapter or []],
         drain_timeout_s=drain_timeout,
         insecure=insecure,
         require_key=require_key,
         allowed_hosts=allowed_host or [],
     )
     raise typer.Exit(run(deployments, options))
+
+
+def split_adapter(text: str) -> tuple[str, Path]:
+    """The name and the folder in `text`; whether they can be is found out later."""
+    from firefront.core.errors import RequestError
+
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise RequestError(
+            f"--adapter {text}: write NAME=FOLDER or BASE:NAME=FOLDER", param="adapter"
+        )
+    return name, Path(folder).expanduser()
 
 
 def resolve_deployments(

@@ -83,7 +83,7 @@ class RemoteModel:
         text, finish, usage, first_s = "", None, {}, 0.0
         try:
             with self._client.stream("POST", self._base + path, json=body) as response:
-                _check(response)
+                check_answer(response)
                 for line in response.iter_lines():
                     if not line.startswith("data: ") or line == "data: [DONE]":
                         continue
@@ -116,7 +116,7 @@ class RemoteModel:
             response = self._client.get(self._base + "/models")
         except httpx2.TransportError as error:
             raise ReplicaError(f"{self._base}: {error}; is the server running?") from None
-        _check(response)
+        check_answer(response)
         models = response.json().get("data") or []
         if not models:
             raise RequestError(f"{self._base}: serves no model", param="url")
@@ -182,7 +182,7 @@ def connect(model: str | None, url: str | None, threads: int = 0) -> Model:
     return LocalModel(spec, threads)
 
 
-def _check(response: Any) -> None:
+def check_answer(response: Any) -> None:
     """Raise the server's own message for an error answer."""
     if response.status_code < 400:
         return

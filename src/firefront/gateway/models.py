@@ -29,7 +29,8 @@ def _describe(
     created = gateway.created if adapter is None else adapter.row.created_at
     if speaks_anthropic(request.scope):
         return anthropic_models.model_info(name, created, context)
-    facts = replica.hello.facts if replica.hello is not None else None
+    # Those of an adapter's base are on its own card.
+    facts = replica.hello.facts if replica.hello is not None and adapter is None else None
     prices = replica.deployment.token_prices
     has_template = adapter is not None and adapter.renderer is not None
     return {

@@ -1,0 +1,129 @@
+"""`firefront adapters`: in the store, and over the API of a server that runs."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from firefront.cli import adapters
+from firefront.cli.main import main
+from firefront.store.store import Store
+from tests.gateway.live import Live
+from tests.gateway.test_adapters import folder
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Run]:
+    monkeypatch.setenv("FIREFRONT_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(adapters, "DEFAULT_URL", "http://127.0.0.1:1")
+
+    def run(*args: str) -> tuple[int, str, str]:
+        status = main(["adapters", *args])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    yield run
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> Iterator[Live]:
+    server = Live(tmp_path, "one", "two").start()
+    yield server
+    assert server.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base called `tiny` with two adapters made by PEFT, and one for another shape."""
+    from tests.peft_adapters import make_adapter
+    from tests.tiny import tiny_model
+
+    place = tmp_path_factory.mktemp("models")
+    model = tiny_model("llama")
+    model.save(place / "tiny")
+    make_adapter(model.model, place / "first", r=4, target_modules=["q_proj", "down_proj"])
+    make_adapter(model.model, place / "second", seed=1, r=2)
+    other = tiny_model("llama", hidden_size=96)
+    make_adapter(other.model, place / "other")
+    return place
+
+
+def test_without_a_server(tiny: Path, run: Run, tmp_path: Path) -> None:
+    base = str(tiny / "tiny")
+    status, out, _ = run("ls")
+    assert status == 0 and out.startswith("no adapters yet")
+    status, out, err = run("load", "mine", str(tiny / "first"), "--model", base, "--pin")
+    assert (status, err) == (0, "")
+    assert out.startswith("tiny:mine: rank 4 on down_proj, q_proj; served as soon as")
+    status, out, _ = run("load", "tiny:b", str(tiny / "second"), "--model", base, "--json")
+    assert status == 0 and json.loads(out)["rank"] == 2
+    status, _, err = run("load", "mine", str(tiny / "second"), "--model", base)
+    assert status == 1 and "tiny has an adapter 'mine' already" in err
+    assert run("load", "mine", str(tiny / "second"), "--model", base, "--replace")[0] == 0
+    status, out, _ = run("ls", "--json")
+    found = {facts["model"]: facts for facts in json.loads(out)["adapters"]}
+    assert list(found) == ["tiny:b", "tiny:mine"]
+    assert found["tiny:mine"]["sha256"] == found["tiny:b"]["sha256"]
+    status, out, _ = run("rm", "mine", "tiny:b")
+    assert (status, out) == (0, "removed tiny:mine\nremoved tiny:b\n")
+    store = Store.open(None, tmp_path / "home")
+    left = [path for path in store.adapter_folder.iterdir() if not path.name.startswith(".")]
+    assert left == [] and store.adapters.list("local").items == []
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["x", "first"], "--model: say which base it is for"),
+        (["a/b", "first", "--model", "tiny"], "name: must be up to 100 letters"),
+        (["other:x", "first", "--model", "tiny"], "names another base than tiny"),
+        (["x", "nowhere", "--model", "tiny"], "does not exist"),
+        (["x", "tiny", "--model", "tiny"], "adapter_config.json: file: is missing"),
+        (["x", "other", "--model", "tiny"], "adapter_model.safetensors: "),
+        (["x", "first", "--model", "starter"], "run: firefront pull starter"),
+        (["x", "first", "--model", "tiny", "--url", "ftp://x"], "must start with http"),
+        (["x", "first", "--url", "http://127.0.0.1:1"], "is the server running?"),
+    ],
+)
+def test_errors_are_one_line(
+    tiny: Path, run: Run, args: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tiny)
+    status, out, err = run("load", *args)
+    assert (status, out) == (1, "") and message in err and len(err.splitlines()) == 1
+
+
+def test_names_that_are_not_there_or_not_clear(tiny: Path, run: Run) -> None:
+    for name in ("one", "two"):
+        (tiny / name).symlink_to(tiny / "tiny")
+        assert run("load", "x", str(tiny / "first"), "--model", str(tiny / name))[0] == 0
+    status, _, err = run("rm", "x")
+    assert status == 1 and "say one:x or two:x" in err
+    assert "no adapter 'y'" in run("rm", "y")[2]
+    assert run("rm", "one:x", "--json")[1].split() == ["{", '"removed":', "[", '"one:x"', "]", "}"]
+
+
+def test_with_a_server(
+    run: Run, tmp_path: Path, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = str(folder(tmp_path / "a"))
+    status, out, err = run("load", "x", path, "--model", "one", "--url", live.url)
+    assert status == 0, err
+    assert out == f"one:x: rank 8 on q_proj, v_proj; served now at {live.url}\n"
+    monkeypatch.setattr(adapters, "DEFAULT_URL", live.url)
+    assert run("load", "two:x", path, "--pin")[0] == 0  # found where servers usually are
+    status, _, err = run("load", "two:x", path)
+    assert status == 1 and "has already been loaded" in err
+    found = json.loads(run("ls", "--json")[1])["adapters"]
+    assert [(facts["model"], facts["is_pinned"]) for facts in found] == [
+        ("one:x", False), ("two:x", True),
+    ]  # fmt: skip
+    assert live.sdk().completions.create(model="two:x", prompt="x").model == "two:x"
+    assert run("rm", "two:x", "x")[1] == "removed two:x\nremoved one:x\n"
+    assert "NAME FOLDER" in run("ls", "--url", f"{live.url}/v1")[1]
