@@ -7,6 +7,7 @@ from pathlib import Path
 from fakes import FakeTokenizer, read_adapter
 
 from firefront.core.deployment import Deployment
+from firefront.fleet.jobs import JobLimits
 from firefront.fleet.replica import ReplicaLimits
 from firefront.gateway.server import ServerOptions, run
 from firefront.gateway.state import Settings
@@ -18,6 +19,8 @@ if __name__ == "__main__":
         store=environ("FIREFRONT_STORE"),
         drain_timeout_s=float(environ("FAKE_DRAIN_S", "5")),
         command=(sys.executable, str(Path(__file__).with_name("fake_replica.py"))),
+        job_command=(sys.executable, str(Path(__file__).with_name("fake_worker.py"))),
+        job_limits=JobLimits(look_s=0.2, backoff_s=0.1, stop_s=5),
         limits=ReplicaLimits(hang_s=float(environ("FAKE_HANG_S", "5"))),
         locate=lambda spec: (spec, spec),
         load_text=lambda path: FakeTokenizer(),

@@ -14,6 +14,7 @@ import sqlalchemy as sa
 from firefront.store import tables
 from firefront.store.adapters import StoredAdapter
 from firefront.store.files import File
+from firefront.store.jobs import StoredJob
 from firefront.store.store import Store
 
 
@@ -77,6 +78,19 @@ def add_adapter(store: Store, name: str, account: str = "local", **fields: Any) 
         **fields,
     }
     return store.adapters.create(account, name=name, **fields)
+
+
+def add_job(store: Store, account: str = "local", **fields: Any) -> StoredJob:
+    fields = {
+        "kind": "k",
+        "prefix": "job-",
+        "model": "m",
+        "status": "queued",
+        "request": {},
+        "metadata": {},
+        **fields,
+    }
+    return store.jobs.create(account, **fields)
 
 
 def contents(home: Path) -> dict[str, bytes]:

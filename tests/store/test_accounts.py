@@ -5,13 +5,22 @@ from collections.abc import Callable
 import pytest
 
 from firefront.core.errors import NotFoundError
+from firefront.store.job_log import Entry
 from firefront.store.store import Store
-from tests.store.inside import add_account, add_adapter, add_completion, add_file, add_response
+from tests.store.inside import (
+    add_account,
+    add_adapter,
+    add_completion,
+    add_file,
+    add_job,
+    add_response,
+)
 
 
 def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
     files, completions, responses = store.files, store.completions, store.responses
     adapters = store.adapters
+    jobs, note = store.jobs, Entry(message="x")
     return {
         "files.get": files.get,
         "files.open": files.open,
@@ -30,23 +39,33 @@ def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
         "adapters.delete": adapters.delete,
         "adapters.set_state": lambda account, id: adapters.set_state(account, id, "retired"),
         "adapters.list": lambda account, id: adapters.list(account, after=id),
+        "jobs.get": jobs.get,
+        "jobs.list": lambda account, id: jobs.list(account, kind="k", after=id),
+        "jobs.pause": lambda account, id: jobs.pause(account, id, note),
+        "jobs.resume": lambda account, id: jobs.resume(account, id, note),
+        "jobs.cancel": lambda account, id: jobs.cancel(account, id, note),
+        "jobs.events": jobs.events,
+        "jobs.checkpoints": jobs.checkpoints,
     }
 
 
 def test_every_method_that_takes_an_id_is_tried(store: Store) -> None:
     public = {
         f"{name}.{method}"
-        for name in ("files", "completions", "responses", "adapters")
-        for method in vars(type(getattr(store, name)))
+        for name in ("files", "completions", "responses", "adapters", "jobs")
+        for method in dir(getattr(store, name))
         if not method.startswith("_")
     }
-    without_id = {"incoming", "create", "purge_expired", "sweep", "serving", "digests", "is_needed"}
+    leased = {"lease", "renew", "move", "release"}  # by workers, who serve all accounts
+    without_id = {"incoming", "create", "purge_expired", "sweep", "serving", "digests"}
+    without_id |= {"is_needed", "unfinished"} | leased
     assert {use for use in public if use.partition(".")[2] not in without_id} == set(_uses(store))
 
 
 def test_foreign_ids_are_not_found(store: Store) -> None:
     other = add_account(store, "other")
     ids = {"files": add_file(store, b"x").id, "completions": "c", "responses": "r", "adapters": "a"}
+    ids["jobs"] = add_job(store).id
     add_completion(store, "c", metadata={"k": "v"})
     add_response(store, "r")
     add_adapter(store, "a", id="a")
@@ -57,6 +76,8 @@ def test_foreign_ids_are_not_found(store: Store) -> None:
     assert store.completions.list(other, metadata={"k": "v"}).items == []
     assert store.responses.list(other).items == []
     assert store.adapters.list(other).items == []
+    assert store.jobs.list(other, kind="k").items == []
+    assert store.jobs.get("local", ids["jobs"]).status == "queued"
     assert store.completions.get("local", "c").metadata == {"k": "v"}
     assert store.responses.get("local", "r").status == "in_progress"
     assert store.files.get("local", ids["files"])

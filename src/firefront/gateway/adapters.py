@@ -145,8 +145,10 @@ class Adapters:
         base: BaseModel,
         replaces: bool = False,
         is_pinned: bool = False,
+        job_id: str | None = None,
     ) -> ServedAdapter:
-        """Register the adapter in `folder` and serve it. Requests that come from now on get it."""
+        """Register the adapter in `folder` and serve it. Requests that come from now on get it.
+        `job_id`: the job that made it, if one did."""
         store, contents = self._opened()
         if self._router.get(name) is not None:
             raise RequestError(f"lora_name: {name!r} is a base model's name", param="lora_name")
@@ -160,7 +162,7 @@ class Adapters:
             try:
                 row = await store.run(
                     registering.keep, store, contents, account_id, prepared,
-                    name=name, replaces=replaces, is_pinned=is_pinned,
+                    name=name, replaces=replaces, is_pinned=is_pinned, job_id=job_id,
                 )  # fmt: skip
             finally:
                 prepared.staged.discard()

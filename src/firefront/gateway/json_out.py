@@ -12,5 +12,5 @@ def dumps(value: Any) -> bytes:
     return _encoder.encode(value)
 
 
-def json_response(value: Any) -> Response:
-    return Response(dumps(value), media_type="application/json")
+def json_response(value: Any, headers: dict[str, str] | None = None) -> Response:
+    return Response(dumps(value), headers=headers, media_type="application/json")

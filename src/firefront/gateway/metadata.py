@@ -1,11 +1,12 @@
 """Metadata: the up to 16 pairs of text that a client attaches to what is stored.
 
-Owns their limits, which are OpenAI's.
+Owns their limits, which are OpenAI's, and how a list is searched for them.
 """
 
 from typing import Annotated
 
 import msgspec
+from starlette.requests import Request
 
 from firefront.core.errors import RequestError
 from firefront.gateway.fields import doc
@@ -39,3 +40,15 @@ def checked_metadata(given: dict[str, str] | None) -> dict[str, str]:
         if "\x00" in key + value:
             raise RequestError(f"{where}: holds a NUL character", param="metadata")
     return pairs
+
+
+def wanted_metadata(request: Request) -> dict[str, str]:
+    """The pairs that a list is to be searched for: `metadata[KEY]=VALUE` in the query."""
+    wanted = {
+        name[len("metadata[") : -1]: value
+        for name, value in request.query_params.multi_items()
+        if name.startswith("metadata[") and name.endswith("]")
+    }
+    if len(wanted) > MAX_PAIRS:
+        raise RequestError(f"metadata: may have at most {MAX_PAIRS} pairs", param="metadata")
+    return wanted

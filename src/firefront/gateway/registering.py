@@ -101,6 +101,7 @@ def keep(
     name: str,
     replaces: bool = False,
     is_pinned: bool = False,
+    job_id: str | None = None,
 ) -> "StoredAdapter":
     """Make it the account's adapter `name` of its base, asked for from now on.
 
@@ -127,6 +128,7 @@ def keep(
                 template_sha256=staged.template_sha256,
                 state="serving",
                 is_pinned=is_pinned,
+                job_id=job_id,
                 replaces=replaces,
             )
         except BaseException:

@@ -24,6 +24,8 @@ import uvicorn
 
 from firefront.core.deployment import Deployment
 from firefront.core.errors import ReplicaError, RequestError
+from firefront.fleet import job_process
+from firefront.fleet.jobs import JobLimits
 from firefront.fleet.process import DEFAULT_COMMAND
 from firefront.fleet.replica import Replica, ReplicaLimits
 from firefront.fleet.router import Router
@@ -73,6 +75,8 @@ class ServerOptions:
     locate: Callable[[str], tuple[str, str]] = locate
     load_text: Callable[[str], TextPort] = load_text
     read_adapter: ReadAdapter = read_adapter
+    job_command: Sequence[str] = job_process.DEFAULT_COMMAND
+    job_limits: JobLimits = field(default_factory=JobLimits)
     settings: Settings = field(default_factory=Settings)
 
 
@@ -158,11 +162,14 @@ class _Server:
             opening = self._gateway.opening_store = asyncio.create_task(self._open_store())
             adapters = asyncio.create_task(self._load_adapters(opening))
             tasks.append(adapters)
-            await self._until_stopped({loading, opening, adapters}, stop)
-            await self._drain()
+            jobs = asyncio.create_task(self._start_jobs(loading, adapters))
+            tasks.append(jobs)
+            await self._until_stopped({loading, opening, adapters, jobs}, stop)
+            await asyncio.gather(self._drain(), self._stop_jobs())
         finally:
             loading.cancel()
             stop.cancel()
+            await self._stop_jobs()
             if http is not None and tasks:
                 http.should_exit = True
                 with contextlib.suppress(Exception):
@@ -235,6 +242,25 @@ class _Server:
             base, name = adapters.place(given, None, "--adapter")
             await adapters.add(LOCAL_ACCOUNT, folder, name=name, base=base, replaces=True)
         adapters.is_loading = False
+
+    async def _start_jobs(self, loading: asyncio.Task[None], adapters: asyncio.Task[None]) -> None:
+        """Once what they need is there: what is served is the better for it."""
+        await asyncio.gather(asyncio.shield(loading), asyncio.shield(adapters))
+        from firefront.gateway.fine_tuning.deploy import job_runner  # heavy
+
+        self._gateway.jobs = job_runner(
+            self._gateway,
+            await self._gateway.ready_store(),
+            store_url=self._options.store,
+            models=self._paths,
+            command=self._options.job_command,
+            limits=self._options.job_limits,
+        )
+        self._gateway.jobs.start()
+
+    async def _stop_jobs(self) -> None:
+        if self._gateway.jobs is not None:
+            await self._gateway.jobs.stop()
 
     async def _drain(self) -> None:
         """Let what runs finish, up to the limit or a second signal; then end it in words."""

@@ -18,6 +18,7 @@ import structlog
 from firefront.core.clock import Clock, SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError, RequestError
+from firefront.fleet.jobs import JobRunner
 from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router, spellings
 from firefront.gateway.adapters import Adapters, ServedAdapter
@@ -80,6 +81,7 @@ class Gateway:
         self._renderers: dict[str, Renderer] = {}
         self._running: dict[int, Running] = {}
         self._detached: set[asyncio.Task[None]] = set()
+        self.jobs: JobRunner | None = None  # once everything has started
         self.adapters = Adapters(
             router,
             self._renderers,
@@ -163,6 +165,11 @@ class Gateway:
                 state = replica.state if replica.state != "ready" else "loading"
                 reasons.append(f"{replica.name}: {state}")
         return reasons
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether requests run on models."""
+        return bool(self._running)
 
     def enter(self, generation: Running) -> None:
         self._running[id(generation)] = generation

@@ -10,12 +10,12 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from firefront.core.errors import NotFoundError, RequestError
+from firefront.core.errors import NotFoundError
 from firefront.gateway import schemas
 from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.json_out import json_response
-from firefront.gateway.metadata import MAX_PAIRS, MetadataUpdate, checked_metadata
+from firefront.gateway.metadata import MetadataUpdate, checked_metadata, wanted_metadata
 from firefront.gateway.openapi import accepts
 from firefront.gateway.paging import PageQuery, described, page_object, page_query
 from firefront.gateway.shapes import Json, Keep
@@ -52,7 +52,7 @@ async def list_completions(request: Request) -> Response:
     """Oldest first, unless `order` is desc; several `metadata[KEY]=VALUE` must all be met."""
     gateway: Gateway = request.app.state.gateway
     query = _page_query(request)
-    wanted = _wanted_metadata(request)
+    wanted = wanted_metadata(request)
     store = await gateway.ready_store()
     page = await store.run(
         store.completions.list,
@@ -160,17 +160,6 @@ async def _stored(completion_id: str, request: Request) -> "Completion":
     gateway: Gateway = request.app.state.gateway
     store = await gateway.ready_store()
     return await store.run(store.completions.get, account_of(request), completion_id)
-
-
-def _wanted_metadata(request: Request) -> dict[str, str]:
-    wanted = {
-        name[len("metadata[") : -1]: value
-        for name, value in request.query_params.multi_items()
-        if name.startswith("metadata[") and name.endswith("]")
-    }
-    if len(wanted) > MAX_PAIRS:
-        raise RequestError(f"metadata: may have at most {MAX_PAIRS} pairs", param="metadata")
-    return wanted
 
 
 def _object(completion: "Completion") -> dict[str, Any]:

@@ -22,6 +22,7 @@ from firefront.store.completions import Completions
 from firefront.store.conversations import Conversations
 from firefront.store.database import Database, open_database
 from firefront.store.files import Files
+from firefront.store.jobs import Jobs
 from firefront.store.migrate import migrate
 from firefront.store.responses import Responses
 from firefront.store.tables import identity
@@ -31,20 +32,23 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """`files`, `completions`, `conversations`, `responses` and `adapters` block;
-    `await store.run(store.files.get, ...)`. `adapter_folder`: where the adapters' files belong."""
+    """`files`, `completions`, `conversations`, `responses`, `adapters` and `jobs` block;
+    `await store.run(store.files.get, ...)`. `adapter_folder` and `job_folder`: where the
+    files of adapters, and what jobs need on the way, belong."""
 
     def __init__(
-        self, database: Database, contents: Blobs, adapter_folder: Path, now: Callable[[], float]
+        self, database: Database, contents: Blobs, home: Path, name: str, now: Callable[[], float]
     ) -> None:
         self._database = database
-        self.adapter_folder = adapter_folder
+        self.adapter_folder = home / "adapters" / name
+        self.job_folder = home / "jobs" / name
         self._workers = ThreadPoolExecutor(database.num_workers, thread_name_prefix="store")
         self.files = Files(database, contents, now)
         self.completions = Completions(database)
         self.conversations = Conversations(database)
         self.responses = Responses(database)
         self.adapters = Adapters(database, now)
+        self.jobs = Jobs(database, now)
 
     @classmethod
     def open(
@@ -65,7 +69,7 @@ class Store:
             migrate(database)
             with database.read() as connection:
                 name = connection.scalars(sa.select(identity.c.store_id)).one()
-            store = cls(database, Blobs(home / "blobs" / name), home / "adapters" / name, now)
+            store = cls(database, Blobs(home / "blobs" / name), home, name, now)
             store.files.purge_expired()
             store.files.sweep()
         except BaseException:

@@ -235,3 +235,68 @@ sa.Index(
     sqlite_where=adapters.c.state != "retired",
     postgresql_where=adapters.c.state != "retired",
 )
+
+# Work that outlasts a request, and the queue of it. `lease_owner` works on it now.
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    _sequence(),
+    _account(),
+    sa.Column("id", sa.String(200), nullable=False),
+    sa.Column("kind", sa.String(32), nullable=False),
+    _seconds("created_at"),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("status", sa.String(32), nullable=False),
+    sa.Column("resumes_as", sa.String(32), nullable=False),
+    sa.Column("request", JsonText, nullable=False),
+    sa.Column("metadata", JsonText, nullable=False),
+    sa.Column("outcome", JsonText, nullable=False),
+    sa.Column("error", JsonText, nullable=False),
+    _seconds("finished_at", nullable=True),
+    sa.Column("num_deaths", sa.Integer, nullable=False),
+    sa.Column("lease_owner", sa.String(64), nullable=True),
+    _seconds("lease_expires_at", nullable=True),
+    sa.UniqueConstraint("account_id", "id"),
+    sa.Index(None, "account_id", "created_at", "seq"),
+    sa.Index(None, "status", "seq"),
+)
+
+
+def _of_job() -> tuple[sa.schema.SchemaItem, ...]:
+    return (
+        sa.UniqueConstraint("account_id", "id"),
+        sa.Index(None, "account_id", "job_id", "created_at", "seq"),
+        sa.ForeignKeyConstraint(
+            ["account_id", "job_id"], ["jobs.account_id", "jobs.id"], ondelete="CASCADE"
+        ),
+    )
+
+
+job_events = sa.Table(
+    "job_events",
+    metadata,
+    _sequence(),
+    sa.Column("account_id", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.String(200), nullable=False),
+    sa.Column("id", sa.String(200), nullable=False),
+    _seconds("created_at"),
+    sa.Column("level", sa.String(16), nullable=False),
+    sa.Column("type", sa.String(16), nullable=False),
+    sa.Column("message", JsonText, nullable=False),
+    sa.Column("data", JsonText, nullable=False),
+    *_of_job(),
+)
+
+job_checkpoints = sa.Table(
+    "job_checkpoints",
+    metadata,
+    _sequence(),
+    sa.Column("account_id", sa.String(64), nullable=False),
+    sa.Column("job_id", sa.String(200), nullable=False),
+    sa.Column("id", sa.String(200), nullable=False),
+    _seconds("created_at"),
+    sa.Column("step", sa.Integer, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("metrics", JsonText, nullable=False),
+    *_of_job(),
+)

@@ -1,0 +1,239 @@
+"""Jobs of the store, worked on by processes while the server runs.
+
+Owns who works on what: a lane leases one job after another, has a process work on it and watches
+it. Knows no training. Invariants: a job is taken up again wherever its process ended, until it has
+died MAX_DEATHS times without getting on; only `deploy` changes what is served.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import structlog
+
+from firefront.core.errors import FirefrontError
+from firefront.fleet.job_process import DEFAULT_COMMAND, JobProcess
+from firefront.tuning.work_order import BUSY, IDLE, LOOK, WorkOrder
+
+if TYPE_CHECKING:
+    from firefront.store.jobs import Lease, Status, StoredJob  # heavy
+    from firefront.store.store import Store  # heavy
+
+HELD_S = 30  # a lease that is not renewed for so long is anybody's
+MAX_DEATHS = 3
+Undo = Callable[[], Awaitable[None]]
+LANES: "tuple[tuple[Status, ...], ...]" = (("validating_files",),)
+log = structlog.get_logger("firefront.jobs")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobLimits:
+    """How long to wait for what, in seconds."""
+
+    look_s: float = 2.0  # between two looks into the queue and at the job in work
+    listen_s: float = 0.05  # between two looks at whether requests run
+    quiet_s: float = 1.0  # without a request: the machine is the job's
+    obey_s: float = 30.0  # for a process to stop once its job is paused or cancelled
+    stop_s: float = 10.0  # for a process to stop at the server's end
+    backoff_s: float = 1.0  # after a death
+
+
+class JobRunner:
+    """The lanes of one server. `models`: the names served and their files; `deploy` puts what a job
+    has made into service and gives what takes it back; `is_busy`: whether requests run just now."""
+
+    def __init__(
+        self,
+        store: "Store",
+        *,
+        kind: str,
+        models: Mapping[str, str],
+        store_url: str | None,
+        is_busy: Callable[[], bool],
+        deploy: "Callable[[StoredJob], Awaitable[Undo]]",
+        command: Sequence[str] = DEFAULT_COMMAND,
+        limits: JobLimits = JobLimits(),
+    ) -> None:
+        self._store = store
+        self._kind = kind
+        self._models = models
+        self._store_url = store_url
+        self._is_busy = is_busy
+        self._deploy = deploy
+        self._command = command
+        self._limits = limits
+        self._owner = f"server-{secrets.token_hex(8)}"
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._lanes: list[asyncio.Task[None]] = []
+        self._processes: list[JobProcess] = []
+        self._listening: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin with what waits."""
+        self._lanes = [asyncio.create_task(self._run(statuses)) for statuses in LANES]
+        self._listening = asyncio.create_task(self._listen())
+
+    def wake(self) -> None:
+        """A job was created, paused, resumed or cancelled."""
+        for process in self._processes:
+            process.tell(LOOK)
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def stop(self) -> None:
+        """Give back what is worked on, as it stands."""
+        self._stopping.set()
+        self.wake()
+        await asyncio.gather(*self._lanes, return_exceptions=True)
+        if self._listening is not None:
+            self._listening.cancel()
+
+    async def _run(self, statuses: "Sequence[Status]") -> None:
+        while not self._stopping.is_set():
+            changed = self._changed
+            try:
+                job = await self._store.run(
+                    self._store.jobs.lease, self._owner, kind=self._kind, statuses=statuses,
+                    models=list(self._models), for_s=HELD_S,
+                )  # fmt: skip
+                if job is not None:
+                    await self._work(job)
+                    continue
+            except FirefrontError as error:  # of the store; it may answer again
+                log.warning("jobs cannot be worked on", error=error.message)
+            except Exception:
+                log.exception("a job's lane failed")
+            await self._pause(changed, self._limits.look_s)
+
+    async def _work(self, job: "StoredJob") -> None:
+        """From its lease to the end of it."""
+        from firefront.store.jobs import Lease  # heavy
+
+        lease = Lease(job.account_id, job.id, self._owner)
+        if job.num_deaths >= MAX_DEATHS:
+            await self._give_up(lease, job)
+            return
+        if not is_made(job):
+            code = await self._process(lease, job)
+            job = await self._store.run(self._store.jobs.get, job.account_id, job.id)
+            if job.lease_owner != self._owner:
+                log.info("job's process ended", job=job.id, status=job.status)
+                return
+            if code != 0 or not is_made(job):
+                has_died = not self._stopping.is_set()
+                await self._store.run(self._store.jobs.release, lease, has_died=has_died)
+                log.warning("job's process died", job=job.id, code=code, deaths=job.num_deaths + 1)
+                await self._pause(self._stopping, self._limits.backoff_s * 2**job.num_deaths)
+                return
+        if not self._stopping.is_set():
+            await self._finish(lease, job)
+
+    async def _process(self, lease: "Lease", job: "StoredJob") -> int:
+        """Have a process work on it; its exit code."""
+        order = WorkOrder(
+            account_id=job.account_id,
+            job_id=job.id,
+            owner=lease.owner,
+            store=self._store_url,
+            model_path=self._models[job.model],
+        )
+        process = await JobProcess.start(self._command, order)
+        log.info("job's process started", job=job.id, status=job.status, pid=process.pid)
+        self._processes.append(process)
+        try:
+            return await self._watch(process, job)
+        finally:
+            self._processes.remove(process)
+            await process.stop(self._limits.stop_s)
+
+    async def _watch(self, process: JobProcess, job: "StoredJob") -> int:
+        """Until it ends, or has to be ended."""
+        unwanted_s = 0.0
+        while not self._stopping.is_set():
+            changed = self._changed
+            ended = asyncio.ensure_future(process.wait(self._limits.look_s))
+            woken = asyncio.ensure_future(changed.wait())
+            await asyncio.wait({ended, woken}, return_when=asyncio.FIRST_COMPLETED)
+            woken.cancel()
+            if not ended.done():
+                ended.cancel()
+            elif (code := ended.result()) is not None:
+                return code
+            else:
+                unwanted_s = unwanted_s + self._limits.look_s if await self._is_over(job) else 0.0
+            if unwanted_s > self._limits.obey_s:
+                log.warning("job's process does not stop, killed", job=job.id, pid=process.pid)
+                return await process.stop(0)
+        return await process.stop(self._limits.stop_s)
+
+    async def _is_over(self, job: "StoredJob") -> bool:
+        """Whether the process should have stopped."""
+        try:
+            now = await self._store.run(self._store.jobs.get, job.account_id, job.id)
+        except FirefrontError:
+            return False
+        return now.status in ("paused", "cancelled") or now.lease_owner != self._owner
+
+    async def _finish(self, lease: "Lease", job: "StoredJob") -> None:
+        """Put what it made into service; then it has succeeded."""
+        from firefront.store.job_log import Entry  # heavy
+        from firefront.store.jobs import LeaseLostError
+        from firefront.tuning.request import error_object
+
+        jobs = self._store.jobs
+        try:
+            undo = await self._deploy(job)
+        except FirefrontError as error:
+            log.error("job's model cannot be served", job=job.id, error=error.message)
+            said = [Entry(level="error", message=error.message)]
+            await self._store.run(
+                jobs.move, lease, "failed", events=said, error=error_object(error)
+            )
+            return
+        said = [
+            Entry(message=f"New fine-tuned model created: {job.outcome['fine_tuned_model']}"),
+            Entry(message="The job has successfully completed"),
+        ]
+        try:
+            await self._store.run(jobs.move, lease, "succeeded", events=said)
+        except LeaseLostError:  # cancelled in this very moment
+            await undo()
+            return
+        log.info("job succeeded", job=job.id, model=job.outcome["fine_tuned_model"])
+
+    async def _give_up(self, lease: "Lease", job: "StoredJob") -> None:
+        from firefront.store.job_log import Entry  # heavy
+
+        message = (
+            f"its process died {job.num_deaths} times without getting on; the server's log says "
+            "how. A machine with more memory, shorter rows or a smaller batch may help"
+        )
+        error = {"code": "process_died", "message": message, "param": None}
+        said = [Entry(level="error", message=message)]
+        await self._store.run(self._store.jobs.move, lease, "failed", events=said, error=error)
+        log.error("job failed", job=job.id, error=message)
+
+    async def _listen(self) -> None:
+        """Tell the processes when requests begin to run, and when none has for a while."""
+        quiet_s = 0.0
+        while True:
+            quiet_s = 0.0 if self._is_busy() else quiet_s + self._limits.listen_s
+            letter = IDLE if quiet_s > self._limits.quiet_s else BUSY
+            for process in self._processes:
+                process.tell_once(letter)
+            await asyncio.sleep(self._limits.listen_s)
+
+    @staticmethod
+    async def _pause(until: asyncio.Event, limit_s: float) -> None:
+        try:
+            await asyncio.wait_for(until.wait(), limit_s)
+        except TimeoutError:
+            pass
+
+
+def is_made(job: "StoredJob") -> bool:
+    """Whether the process has done all that is its part."""
+    return "adapter_folder" in job.outcome

@@ -1,0 +1,1 @@
+"""OpenAI's fine-tuning API: bodies to jobs, jobs to objects."""
