@@ -1,0 +1,97 @@
+"""Which rows a step learns from, and how they are laid out for it.
+
+A batch is cut into packs of bounded size; a pack is a tree, so what its rows share at their
+beginning is computed once. Knows no torch and no loss. Invariant: the order is a function of the
+seed and the epoch alone, so a step number says where a training is.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firefront.backends.torch.tree import Tree, tree_of
+from firefront.tuning.examples import Example
+
+Group = tuple[Example, ...]  # what is learned together: one example, or preferred and rejected
+PACK_TOKENS = 1024  # beyond some hundreds a larger pack is no faster, and its activations are kept
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """Rows of a batch that are computed at once: `numbers` are their indices among all. Label i is
+    the prediction of `targets[i]` after the token at place `rows[i]`, with weight `weights[i]`, in
+    example `owners[i]` of the pack's, which are `group_size` a row."""
+
+    numbers: NDArray[np.int64]
+    group_size: int
+    tree: Tree
+    rows: NDArray[np.int32]
+    targets: NDArray[np.int32]
+    weights: NDArray[np.float32]
+    owners: NDArray[np.int64]
+
+
+def rows_of_step(num_rows: int, step: int, batch_size: int, seed: int | None) -> NDArray[np.int64]:
+    """The indices of the rows of step 0, 1, ...; each epoch has every row once, in an order of its
+    own; without a seed in the order given."""
+    epoch, index = divmod(step, steps_per_epoch(num_rows, batch_size))
+    order = np.arange(num_rows)
+    if seed is not None:
+        order = np.random.default_rng([seed, epoch]).permutation(order)
+    return order[index * batch_size : (index + 1) * batch_size]
+
+
+def steps_per_epoch(num_rows: int, batch_size: int) -> int:
+    return -(-num_rows // batch_size)
+
+
+def packs(
+    groups: Sequence[Group], numbers: NDArray[np.int64], max_tokens: int = PACK_TOKENS
+) -> Iterator[Pack]:
+    """The groups of these numbers in packs of about `max_tokens`, like ones together; one that is
+    longer is alone."""
+    chosen: list[int] = []
+    num_tokens, last = 0, None
+    for number in sorted(numbers.tolist(), key=lambda i: groups[i][0].token_ids.tolist()):
+        added = 0
+        for example in groups[number]:
+            added += len(example.token_ids) - _num_shared(last, example.token_ids)
+            last = example.token_ids
+        if chosen and num_tokens + added > max_tokens:
+            yield pack(groups, chosen)
+            chosen, num_tokens = [], 0
+            added = sum(len(example.token_ids) for example in groups[number])
+        chosen.append(number)
+        num_tokens += added
+    if chosen:
+        yield pack(groups, chosen)
+
+
+def pack(groups: Sequence[Group], numbers: Sequence[int]) -> Pack:
+    """The groups of these numbers, computed at once."""
+    examples = [example for number in numbers for example in groups[number]]
+    tree = tree_of([example.token_ids for example in examples])
+    labelled = [np.flatnonzero(example.label_weights) for example in examples]
+    return Pack(
+        numbers=np.array(numbers),
+        group_size=len(groups[numbers[0]]),
+        tree=tree,
+        rows=np.concatenate([p[i - 1] for p, i in zip(tree.places, labelled, strict=True)]),
+        targets=np.concatenate(
+            [example.token_ids[i] for example, i in zip(examples, labelled, strict=True)]
+        ),
+        weights=np.concatenate(
+            [example.label_weights[i] for example, i in zip(examples, labelled, strict=True)]
+        ),
+        owners=np.repeat(np.arange(len(examples)), [len(i) for i in labelled]),
+    )
+
+
+def _num_shared(a: NDArray[np.int32] | None, b: NDArray[np.int32]) -> int:
+    if a is None:
+        return 0
+    length = min(len(a), len(b))
+    differs = np.flatnonzero(a[:length] != b[:length])
+    return int(differs[0]) if differs.size else length
