@@ -17,7 +17,9 @@ from firefront.gateway import (
     chat,
     completions,
     console,
+    datasets,
     docs,
+    feedback,
     files,
     health,
     models,
@@ -48,8 +50,8 @@ async def _openapi() -> Response:
 def _routes() -> list[APIRoute]:
     modules = (
         chat, completions, responses, stored_responses, conversations, anthropic,
-        stored_completions, files, fine_tuning, models, adapter_routes, tokens, schemas_check,
-        health, docs, console,
+        stored_completions, feedback, datasets, files, fine_tuning, models, adapter_routes,
+        tokens, schemas_check, health, docs, console,
     )  # fmt: skip
     routers = [*(module.router for module in modules), _own]
     routes = [route for router in routers for route in router.routes]

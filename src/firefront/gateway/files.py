@@ -84,7 +84,7 @@ async def create_file(request: Request) -> Response:
         )
     finally:
         await asyncio.shield(asyncio.to_thread(content.discard))
-    return json_response(_object(file))
+    return json_response(file_object(file))
 
 
 @router.get(
@@ -107,7 +107,7 @@ async def list_files(request: Request) -> Response:
         limit=query.limit,
         order=query.order,
     )
-    data = [_object(file) for file in page.items]
+    data = [file_object(file) for file in page.items]
     return json_response(page_object(data, has_more=page.has_more))
 
 
@@ -120,7 +120,7 @@ async def get_file(file_id: str, request: Request) -> Response:
     gateway: Gateway = request.app.state.gateway
     store = await gateway.ready_store()
     file = await store.run(store.files.get, account_of(request), file_id)
-    return json_response(_object(file))
+    return json_response(file_object(file))
 
 
 @router.delete(
@@ -187,7 +187,8 @@ class Download(Response):
             self._content.close()
 
 
-def _object(file: "File") -> dict[str, Any]:
+def file_object(file: "File") -> dict[str, Any]:
+    """A file as OpenAI shapes it."""
     return {
         "id": file.id,
         "object": "file",

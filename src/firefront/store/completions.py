@@ -14,6 +14,7 @@ from firefront.store.database import Database
 from firefront.store.pages import Order, Page, not_found, owned, read_page
 from firefront.store.tables import (
     checked_id,
+    completion_feedback,
     completion_metadata,
     completions,
     is_storable,
@@ -106,16 +107,26 @@ class Completions:
         *,
         model: str | None = None,
         metadata: dict[str, str] | None = None,
+        created: tuple[int | None, int | None] = (None, None),
+        score: tuple[float | None, float | None] = (None, None),
         after: str | None = None,
         limit: int = 20,
         order: Order = "asc",
     ) -> Page[Completion]:
-        """The account's completions, by time; of one model, with all of some metadata."""
-        where = []
+        """The account's completions, by time; of one model, with all of some metadata, created from
+        one second on and before another, with a score in a range (ends belong to it)."""
+        where: list[sa.ColumnElement[bool]] = []
         if model is not None:
             where.append(completions.c.model == storable(model, "model"))
         for key, value in (metadata or {}).items():
             where.append(completions.c.id.in_(_having(account_id, key, value)))
+        first, end = created
+        if first is not None:
+            where.append(completions.c.created_at >= first)
+        if end is not None:
+            where.append(completions.c.created_at < end)
+        if score != (None, None):
+            where.append(completions.c.id.in_(_scored(account_id, *score)))
         with self._database.read() as connection:
             rows, has_more = read_page(
                 connection,
@@ -155,6 +166,16 @@ def _index(
     ]
     if rows:
         connection.execute(sa.insert(completion_metadata), rows)
+
+
+def _scored(
+    account_id: str, least: float | None, most: float | None
+) -> sa.Select[tuple[str]]:
+    of = completion_feedback.c
+    chosen = sa.select(of.completion_id).where(of.account_id == account_id, of.score.is_not(None))
+    if least is not None:
+        chosen = chosen.where(of.score >= least)
+    return chosen if most is None else chosen.where(of.score <= most)
 
 
 def _having(account_id: str, key: str, value: str) -> sa.Select[tuple[str]]:

@@ -21,6 +21,7 @@ from firefront.store.blobs import Blobs
 from firefront.store.completions import Completions
 from firefront.store.conversations import Conversations
 from firefront.store.database import Database, open_database
+from firefront.store.feedback import Feedbacks
 from firefront.store.files import Files
 from firefront.store.jobs import Jobs
 from firefront.store.migrate import migrate
@@ -32,8 +33,8 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """`files`, `completions`, `conversations`, `responses`, `adapters` and `jobs` block;
-    `await store.run(store.files.get, ...)`. `adapter_folder` and `job_folder`: where the
+    """`files`, `completions`, `feedback`, `conversations`, `responses`, `adapters` and `jobs`
+    block; `await store.run(store.files.get, ...)`. `adapter_folder` and `job_folder`: where the
     files of adapters, and what jobs need on the way, belong."""
 
     def __init__(
@@ -45,6 +46,7 @@ class Store:
         self._workers = ThreadPoolExecutor(database.num_workers, thread_name_prefix="store")
         self.files = Files(database, contents, now)
         self.completions = Completions(database)
+        self.feedback = Feedbacks(database, now)
         self.conversations = Conversations(database)
         self.responses = Responses(database)
         self.adapters = Adapters(database, now)

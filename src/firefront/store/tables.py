@@ -157,6 +157,24 @@ completion_metadata = sa.Table(
     ),
 )
 
+completion_feedback = sa.Table(
+    "completion_feedback",
+    metadata,
+    sa.Column("account_id", sa.String(64), primary_key=True),
+    sa.Column("completion_id", sa.String(200), primary_key=True),
+    _seconds("created_at"),
+    sa.Column("choice", sa.Integer, nullable=False),
+    sa.Column("score", sa.Float, nullable=True),
+    sa.Column("comment", JsonText, nullable=False),
+    sa.Column("corrected", JsonText, nullable=False),
+    sa.Index(None, "account_id", "score"),
+    sa.ForeignKeyConstraint(
+        ["account_id", "completion_id"],
+        ["completions.account_id", "completions.id"],
+        ondelete="CASCADE",
+    ),
+)
+
 conversations = sa.Table(
     "conversations",
     metadata,

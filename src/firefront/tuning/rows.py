@@ -86,7 +86,7 @@ class Problems:
     def add(self, problem: Problem) -> None:
         if len(self.kept) < MAX_KEPT:
             self.kept.append(problem)
-        self.counts[_NUMBER.sub("[]", problem.message)[:200]] += 1
+        self.counts[kind_of(problem.message)] += 1
 
     @property
     def total(self) -> int:
@@ -99,6 +99,11 @@ class Problems:
             shown.append(f"and {self.total - len(shown)} more; by kind:")
             shown += [f"{num} x {kind}" for kind, num in self.counts.most_common(num_shown)]
         return "\n".join(f"  {line}" for line in shown)
+
+
+def kind_of(message: str) -> str:
+    """`message` without the places of lists, so that equal problems can be counted."""
+    return _NUMBER.sub("[]", message)[:200]
 
 
 class RowsError(RequestError):
