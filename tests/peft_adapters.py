@@ -12,6 +12,14 @@ from numpy.typing import NDArray
 
 LINEARS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 
+# Ranks of all sizes, odd sets of linears, every way to say a scale.
+CONFIGS: list[dict[str, Any]] = [
+    {"r": 4, "target_modules": ["q_proj", "down_proj"]},
+    {"r": 16, "use_rslora": True},
+    {"r": 64, "lora_alpha": 32, "target_modules": ["k_proj", "o_proj", "gate_proj"]},
+    {"r": 9, "rank_pattern": {"v_proj": 33}, "alpha_pattern": {"layers.1.mlp.up_proj": 1}},
+]
+
 
 def make_adapter(
     model: Any, folder: Path, seed: int = 0, dtype: torch.dtype = torch.float32, **config: Any

@@ -7,11 +7,13 @@ Invariant: after a call, whether it returned or raised, the engine is empty.
 import contextlib
 import itertools
 import operator
+import os
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -31,6 +33,7 @@ BURST_S = 0.25  # nobody waits for single tokens, but an interrupt should not wa
 Prompt = str | Mapping[str, Any] | Sequence[int]
 Message = Mapping[str, Any]
 Prediction = str | Sequence[str | None] | None
+Adapter = str | os.PathLike[str] | Sequence[str | os.PathLike[str] | None] | None
 
 
 @dataclass(frozen=True)
@@ -100,18 +103,20 @@ class LLM:
         sampling_params: SamplingParams | Sequence[SamplingParams] | None = None,
         *,
         use_tqdm: bool = False,
+        adapter: Adapter = None,
         prediction: Prediction = None,
         structured_outputs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Complete each prompt: text, {"prompt": text}, {"prompt_token_ids": ids} or ids.
 
+        `adapter`: folder of a LoRA adapter as PEFT saves it, one or one a prompt; None is the base.
         `prediction`: expected text, one or one a prompt; where it is right, tokens come sooner.
         `structured_outputs`: what every output must be, one of {"json": schema}, {"json_object":
         True}, {"regex": pattern}, {"choice": texts}, {"grammar": Lark or GBNF}.
         Raises RequestError before anything runs if one of the prompts or parameters is wrong.
         """
         pairs = [self._tokenized(prompt) for prompt in _prompt_list(prompts)]
-        return self._run(pairs, sampling_params, use_tqdm, prediction, structured_outputs)
+        return self._run(pairs, sampling_params, use_tqdm, adapter, prediction, structured_outputs)
 
     def chat(
         self,
@@ -122,12 +127,13 @@ class LLM:
         tools: list[dict[str, Any]] | None = None,
         add_generation_prompt: bool = True,
         chat_template_kwargs: Mapping[str, Any] | None = None,
+        adapter: Adapter = None,
         prediction: Prediction = None,
         structured_outputs: Mapping[str, Any] | None = None,
     ) -> list[RequestOutput]:
         """Answer one conversation or each of a list, rendered by the model's chat template.
 
-        `prediction` and `structured_outputs` as for `generate`.
+        `adapter`, `prediction` and `structured_outputs` as for `generate`.
         """
         is_one = bool(messages) and isinstance(messages[0], Mapping)
         conversations: Any = [messages] if is_one else messages
@@ -137,7 +143,7 @@ class LLM:
                 conversation, tools, add_generation_prompt, **(chat_template_kwargs or {})
             )
             pairs.append((self._tokenizer.decode(ids, skip_special=False), ids))
-        return self._run(pairs, sampling_params, use_tqdm, prediction, structured_outputs)
+        return self._run(pairs, sampling_params, use_tqdm, adapter, prediction, structured_outputs)
 
     def _tokenized(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         if isinstance(prompt, Mapping):
@@ -150,6 +156,33 @@ class LLM:
         if isinstance(prompt, str):
             return prompt, self._tokenizer.encode(prompt)
         return None, _token_list(prompt)
+
+    def _adapters(self, adapter: Adapter, count: int) -> list[messages.AdapterRef | None]:
+        """Each prompt's adapter. ModelFileError or RequestError name one that cannot be used."""
+        is_many = isinstance(adapter, Sequence) and not isinstance(adapter, str)
+        folders: list[Any] = list(adapter or ()) if is_many else [adapter] * count
+        if len(folders) != count:
+            raise RequestError(
+                f"adapter: {len(folders)} for {count} prompts; give one, or one a prompt",
+                param="adapter",
+            )
+        refs: dict[Any, messages.AdapterRef | None] = {None: None}
+        for folder in folders:
+            if not isinstance(folder, str | os.PathLike | None):
+                raise RequestError(
+                    f"adapter: must be a folder, got {type(folder).__name__}", param="adapter"
+                )
+            if folder not in refs:
+                refs[folder] = self._adapter_ref(Path(folder))
+        return [refs[folder] for folder in folders]
+
+    def _adapter_ref(self, folder: Path) -> messages.AdapterRef:
+        from firefront.weights.adapter import adapter_sha256
+
+        path = folder.expanduser().absolute()
+        ref = messages.AdapterRef(name=path.name, sha256=adapter_sha256(path), path=str(path))
+        self._engine.check_adapter(ref)
+        return ref
 
     def _predicted(self, prediction: Prediction, count: int) -> list[list[int]]:
         """Each prompt's expected tokens, none for None; longer than the context cannot be right."""
@@ -180,15 +213,19 @@ class LLM:
         prompts: list[tuple[str | None, list[int]]],
         sampling_params: SamplingParams | Sequence[SamplingParams] | None,
         use_tqdm: bool,
+        adapter: Adapter,
         prediction: Prediction,
         structured: Mapping[str, Any] | None,
     ) -> list[RequestOutput]:
         grammar = _grammar(structured)
+        refs = self._adapters(adapter, len(prompts))
         results: list[RequestOutput] = []
         submits: list[list[messages.Submit]] = []
         params = _params_list(sampling_params, len(prompts))
         predicted = self._predicted(prediction, len(prompts))
-        for (text, ids), sampling, guess in zip(prompts, params, predicted, strict=True):
+        for (text, ids), sampling, ref, guess in zip(
+            prompts, params, refs, predicted, strict=True
+        ):
             request_id = str(next(self._num_requests))
             samples = [
                 messages.Submit(
@@ -196,6 +233,7 @@ class LLM:
                     generation=0,
                     token_ids=ids,
                     sampling=_sample_params(sampling, i),
+                    adapter=ref,
                     prediction=guess,
                     grammar=grammar,
                 )

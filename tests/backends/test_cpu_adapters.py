@@ -1,6 +1,8 @@
 """Adapters in the C++ executor: int8 beside int8 linears, any rank, mixed with rows of the base;
 and that a token's logits depend on its own adapter alone."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -55,7 +57,7 @@ def logits_of(executor, sequences, tables, spans, adapter_of) -> dict[tuple[int,
     for token, (sequence, _) in zip(inputs.logit_rows, places, strict=True):
         ids[token] = adapter_of[sequence]
     got = np.empty((len(places), executor.vocab_size), np.float32)
-    executor.step(inputs, sampler_rows(len(places)), adapter_ids=ids, logits=got)
+    executor.step(replace(inputs, adapter_ids=ids), sampler_rows(len(places)), logits=got)
     return dict(zip(places, got, strict=True))
 
 

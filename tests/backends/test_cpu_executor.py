@@ -321,7 +321,7 @@ def test_adapter_delta_in_every_linear(isa: str) -> None:
         for token, (sequence, _) in zip(inputs.logit_rows, places, strict=True):
             ids[token] = adapter if sequence == 0 else -1
         got = np.empty((len(places), 203), np.float32)
-        executor.step(inputs, sampler_rows(len(places)), adapter_ids=ids, logits=got)
+        executor.step(replace(inputs, adapter_ids=ids), sampler_rows(len(places)), logits=got)
         with_it, without = adapted.forward(inputs), base.forward(inputs)
         for row, (sequence, _) in enumerate(places):
             want, other = (with_it, without) if sequence == 0 else (without, with_it)

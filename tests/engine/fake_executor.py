@@ -7,7 +7,7 @@ preemption does wrong shows as an assertion or as tokens that differ from `expec
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -40,9 +40,11 @@ def choose(
     return [t for t in order if (bias or {}).get(t, 0.0) > -1e9]
 
 
-def expected(prompt: list[int], params: SamplingParams, vocab_size: int = 101) -> list[int]:
+def expected(
+    prompt: list[int], params: SamplingParams, vocab_size: int = 101, adapter: bytes = b""
+) -> list[int]:
     """What a request run alone must produce, stop strings aside (temperature 0 or seeded)."""
-    prefix = b""
+    prefix = adapter
     for token in prompt:
         prefix = link(prefix, token)
     seed = 0 if params.temperature == 0 else (params.seed or 0) & (2**64 - 1)
@@ -55,6 +57,14 @@ def expected(prompt: list[int], params: SamplingParams, vocab_size: int = 101) -
         if out[-1] in ends:
             break
     return out
+
+
+@dataclass(frozen=True)
+class FakePacked:
+    """An adapter: every prefix begins with its key, so it is in each slot and choice."""
+
+    key: bytes
+    bytes: int = 1
 
 
 class FakeExecutor:
@@ -76,6 +86,24 @@ class FakeExecutor:
         self.num_steps = 0
         self.largest_step = 0
         self.bursts: list[int] = []  # steps of each
+        self.adapters: dict[int, bytes] = {}
+
+    def add_adapter(self, packed: FakePacked) -> int:
+        adapter_id = next(i for i in range(1000) if i not in self.adapters)
+        self.adapters[adapter_id] = packed.key
+        return adapter_id
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        del self.adapters[adapter_id]
+
+    def _root(self, inputs: StepInputs, s: int) -> bytes:
+        """What a sequence's prefixes begin with: the key of its tokens' one adapter."""
+        if inputs.adapter_ids is None:
+            return b""
+        assert len(inputs.adapter_ids) == len(inputs.token_ids)
+        assert inputs.adapter_ids.max() >= 0, "none has an adapter"
+        (adapter_id,) = set(inputs.adapter_ids[slice(*inputs.cu_seqlens[s : s + 2])].tolist())
+        return self.adapters[adapter_id] if adapter_id != -1 else b""
 
     def poison(self, block: int) -> None:
         self.slots[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE] = [POISON] * BLOCK_SIZE
@@ -147,6 +175,8 @@ class FakeExecutor:
     def _check_arrays(self, inputs: StepInputs, rows: SamplerRows) -> None:
         for name in StepInputs.__slots__:
             array = getattr(inputs, name)
+            if name == "adapter_ids" and array is None:
+                continue
             assert array.dtype == np.int32 and array.flags.c_contiguous, name
         assert rows.rows.dtype == SAMPLER_ROW and rows.rows.flags.c_contiguous
         assert len(rows.rows) == len(inputs.logit_rows)
@@ -163,7 +193,7 @@ class FakeExecutor:
         for s, table in enumerate(inputs.block_tables):
             lo, hi, length = inputs.cu_seqlens[s], inputs.cu_seqlens[s + 1], inputs.seq_lens[s]
             assert not table[-(-length // BLOCK_SIZE) :].any() or dry_run, "padding is not 0"
-            prefix, history = b"", []
+            prefix, history = self._root(inputs, s), []
             for position in range(length):
                 slot = table[position // BLOCK_SIZE] * BLOCK_SIZE + position % BLOCK_SIZE
                 t = position - (length - (hi - lo)) + lo
@@ -172,7 +202,7 @@ class FakeExecutor:
                     token = int(inputs.token_ids[t])
                     slots[slot] = (token, position, link(prefix, token))
                 token, at, chained = slots[slot]
-                prefix = link(prefix, token) if token >= 0 else b""
+                prefix = link(prefix, token) if token >= 0 else b"unwritten"
                 assert (at, chained) == (position, prefix), "foreign or unwritten KV"
                 history.append(token)
             histories.append(history)
@@ -198,7 +228,7 @@ class FakeExecutor:
                 assert rows.history[begin : begin + row["history_len"]].tolist() == history
             if row["mask_row"] >= 0:
                 assert row["mask_row"] < len(rows.masks)
-            prefix = b""
+            prefix = self._root(inputs, s)
             for token in history:
                 prefix = link(prefix, token)
             seed = int(row["seed"]) if row["temperature"] > 0 else 0

@@ -84,13 +84,14 @@ class Harness:
         *,
         tokenizer: object = None,
         grammars: object = None,
+        adapters: object = None,
         **config: object,
     ) -> None:
         self.executor = executor or FakeExecutor()
         self.clock = ManualClock()
         settings = EngineConfig(**{"eos_ids": frozenset({EOS}), "max_burst": MAX_BURST, **config})
         self.engine = Engine(
-            self.executor, tokenizer, settings, self.clock, grammars=grammars
+            self.executor, tokenizer, settings, self.clock, grammars=grammars, adapters=adapters
         )
         self.outputs: dict[str, Output] = {}
 

@@ -9,11 +9,15 @@ import pytest
 
 import firefront
 from firefront.core.clock import ManualClock
-from firefront.core.errors import RequestError
+from firefront.core.errors import ModelFileError, NotFoundError, RequestError
+from firefront.core.messages import AdapterRef
+from firefront.engine.adapters import Adapters
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
+from firefront.engine.preparing import ReadNow
 from firefront.llm import LLM, Logprob
-from tests.engine.fake_executor import FakeExecutor, expected
+from firefront.weights.adapter import adapter_sha256
+from tests.engine.fake_executor import FakeExecutor, FakePacked, expected
 from tests.engine.harness import FakeTokenizer
 
 Params = firefront.SamplingParams
@@ -101,6 +105,60 @@ def test_a_prediction_saves_steps_and_changes_no_token() -> None:
     for wrong in ([text, text], [7], "b" * 5000):
         with pytest.raises(RequestError, match="prediction"):
             drafting().generate("bc", params, prediction=wrong)
+
+
+def test_an_adapter_for_all_prompts_or_for_each(tmp_path: Path) -> None:
+    """By folder; it is its contents that count, and what is wrong with one is raised at once."""
+    for name, contents in {"a": "1", "b": "2", "copy of a": "1", "bad": "3"}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "adapter_config.json").write_text("{}")
+        (tmp_path / name / "adapter_model.safetensors").write_text(contents)
+    num_read = 0
+
+    def read(ref: AdapterRef) -> FakePacked:
+        nonlocal num_read
+        num_read += 1
+        if ref.name == "bad":
+            raise ModelFileError(ref.path, "use_dora", "cannot be served")
+        return FakePacked(ref.sha256.encode())
+
+    executor, tokenizer = FakeExecutor(), ChatTokenizer()
+    adapters = Adapters(executor, ReadNow(read), max_adapters=1, max_bytes=9)
+    engine = Engine(executor, tokenizer, EngineConfig(), ManualClock(), adapters=adapters)
+    llm = LLM.from_engine(engine, tokenizer)
+    a, b, copy = tmp_path / "a", str(tmp_path / "b"), tmp_path / "copy of a"
+    wanted = {
+        folder: expected([1, 2], GREEDY, adapter=folder and adapter_sha256(Path(folder)).encode())
+        for folder in (a, b, copy, b"")
+    }
+    assert wanted[a] == wanted[copy] and len(set(map(tuple, wanted.values()))) == 3
+
+    def check(given: object, folders: list) -> None:
+        for results in (
+            llm.generate(["bc"] * len(folders), GREEDY, adapter=given),
+            llm.generate([[1, 2]] * len(folders), GREEDY, adapter=given),
+        ):
+            got = [result.outputs[0].token_ids for result in results]
+            assert got == [wanted[folder] for folder in folders]
+
+    check(None, [b"", b""])
+    check(a, [a, a])
+    assert num_read == 2  # to check it, and to load it
+    check([a, None, b, copy, None, b], [a, b"", b, a, b"", b])
+    (result,) = llm.chat([{"role": "user", "content": "bc"}], GREEDY, adapter=b)
+    key = adapter_sha256(Path(b)).encode()
+    assert result.outputs[0].token_ids == expected([1, 2, 25], GREEDY, adapter=key)
+    for given, problem in [
+        (tmp_path / "bad", "adapter bad: use_dora: cannot be served"),
+        (tmp_path / "none", "adapter_config.json: the folder has none"),
+        ([a], "adapter: 1 for 2 prompts; give one, or one a prompt"),
+        (7, "adapter"),
+        ([7, a], "adapter: must be a folder, got int"),
+    ]:
+        with pytest.raises((RequestError, ModelFileError), match=problem):
+            llm.generate(["b", "c"], GREEDY, adapter=given)
+    with pytest.raises(NotFoundError, match="takes none"):
+        make().generate("b", GREEDY, adapter=a)
 
 
 def test_logprobs_are_dicts_by_token() -> None:

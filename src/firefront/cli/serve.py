@@ -46,6 +46,9 @@ def serve(
     draft: Annotated[
         str | None, _Flag(help="Smaller model, same vocabulary, that drafts (same tokens, sooner).")
     ] = None,
+    max_adapters: Annotated[
+        int | None, _Flag(help="Adapters in memory at once; by default what fits.")
+    ] = None,
     price: Annotated[
         str | None, _Flag(help="IN/OUT: dollars for a million tokens of prompts and of answers.")
     ] = None,

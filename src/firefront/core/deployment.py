@@ -63,6 +63,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     draft: Annotated[
         str, _field("warm", "smaller model of the same vocabulary that drafts; none if empty")
     ] = ""
+    max_adapters: Annotated[
+        int, msgspec.Meta(ge=0, le=4096), _field("warm", "adapters in memory; 0: what fits")
+    ] = 0
     price: Annotated[
         str, _field("hot", "IN/OUT, dollars for a million tokens of each; empty: none is named")
     ] = ""

@@ -115,13 +115,11 @@ class Abort(Message, frozen=True):
     generation: int
 
 
-class LoadAdapter(Message, frozen=True):
-    name: str
-    path: str
-
-
 class UnloadAdapter(Message, frozen=True):
-    name: str
+    """Nobody needs this adapter any more, even if it was pinned: it goes when nothing runs on it.
+    """
+
+    sha256: str
 
 
 class SetKnobs(Message, frozen=True):
@@ -148,6 +146,9 @@ class Stats(Message, frozen=True):
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     executor_s: float = 0.0  # of step_s, outside Python
+    num_adapters: int = 0  # in memory now
+    adapter_bytes: int = 0
+    num_adapter_loads: int = 0
 
 
 class Heartbeat(Message, frozen=True):
@@ -167,8 +168,7 @@ class Error(Message, frozen=True):
 
 
 AnyMessage = (
-    Hello | Submit | Delta | Abort | LoadAdapter | UnloadAdapter | SetKnobs | Stats | Heartbeat
-    | Drain | Error
+    Hello | Submit | Delta | Abort | UnloadAdapter | SetKnobs | Stats | Heartbeat | Drain | Error
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -50,6 +50,7 @@ class StepInputs:
     seq_lens: NDArray[np.int32]  # S, tokens in the cache after this step
     block_tables: NDArray[np.int32]  # S x max_blocks, padded with 0
     logit_rows: NDArray[np.int32]  # R, indices into T
+    adapter_ids: NDArray[np.int32] | None = None  # T, -1 for none; None where no token has one
 
 
 @dataclass(frozen=True, slots=True)

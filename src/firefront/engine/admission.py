@@ -17,13 +17,14 @@ from firefront.core.step import BLOCK_SIZE
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one sequence may use. `has_text`: there is a tokenizer to look for stop strings;
-    `has_grammars`: one to follow grammars."""
+    `has_grammars`: one to follow grammars; `has_adapters`: an executor that takes adapters."""
 
     vocab_size: int
     max_model_len: int
     num_blocks: int
     has_text: bool
     has_grammars: bool = False
+    has_adapters: bool = False
 
     @property
     def max_len(self) -> int:
@@ -39,7 +40,7 @@ def check(submit: Submit, limits: Limits) -> tuple[NDArray[np.int32], int]:
     sampling = submit.sampling.checked()
     prompt = _prompt_array(submit.token_ids, limits.vocab_size)
     _check_length(len(prompt), sampling.max_tokens, limits)
-    if submit.adapter is not None:
+    if submit.adapter is not None and not limits.has_adapters:
         raise NotFoundError(f"adapter {submit.adapter.name!r} is not loaded here", param="model")
     if submit.grammar is not None and not limits.has_grammars:
         raise RequestError("grammar: needs a tokenizer", param="grammar")

@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firefront.core.clock import Clock
-from firefront.core.errors import OverloadedError, RequestError
-from firefront.core.messages import Delta, SetKnobs, Stats, Submit
+from firefront.core.errors import NotFoundError, OverloadedError, RequestError
+from firefront.core.messages import AdapterRef, Delta, SetKnobs, Stats, Submit
 from firefront.core.step import BLOCK_SIZE, StepResult
 from firefront.engine import admission, output, steering, step_inputs
+from firefront.engine.adapters import Adapters
 from firefront.engine.arrival import sequence_of
 from firefront.engine.blocks import BlockPool
 from firefront.engine.burst import Bursts
@@ -46,24 +47,31 @@ class Engine:
         clock: Clock,
         draft: Executor | None = None,  # of a smaller model, with as many KV blocks
         grammars: Grammars | None = None,
+        adapters: Adapters | None = None,  # of the executor
     ) -> None:
         self._executor = executor
         self._tokenizer = tokenizer
         self._config = config
         self._clock = clock
         self.grammars = grammars
+        self._adapters = adapters
         self._limits = admission.Limits(
             executor.vocab_size,
             executor.max_model_len,
             executor.num_blocks,
             has_text=tokenizer is not None,
             has_grammars=grammars is not None,
+            has_adapters=adapters is not None,
         )
         self._eos_ids = config.eos_ids | (tokenizer.eos_ids if tokenizer else frozenset())
         self._pool = BlockPool(executor.num_blocks)
         cache = PrefixCache(self._pool, config.cache_secret, config.prefix_cache)
         self._scheduler = Scheduler(
-            self._pool, cache, max_num_seqs=config.max_num_seqs, token_budget=config.token_budget
+            self._pool,
+            cache,
+            max_num_seqs=config.max_num_seqs,
+            token_budget=config.token_budget,
+            adapters=adapters,
         )
         model = DraftModel(draft, self._scheduler, clock) if draft is not None else None
         self._speculator = Speculator(config.max_draft, model)
@@ -124,6 +132,12 @@ class Engine:
         if submit.grammar is not None:
             self._compiled(submit.account_salt, submit.grammar)
 
+    def check_adapter(self, ref: AdapterRef) -> None:
+        """Raise the FirefrontError that requests with this adapter would end in."""
+        if self._adapters is None:
+            raise NotFoundError("adapter: this executor takes none", param="adapter")
+        self._adapters.check(ref)
+
     def _compiled(self, account_salt: bytes, grammar: str) -> Guide:
         assert self.grammars is not None
         return self.grammars.guide(account_salt, grammar)
@@ -133,6 +147,11 @@ class Engine:
         sequence = self._sequences.get(request_id)
         if sequence is not None and sequence.generation == generation:
             self._uptake.finish(sequence, self._ready, "abort")
+
+    def unload_adapter(self, sha256: str) -> None:
+        """Give back an adapter's memory as soon as no running sequence uses it."""
+        if self._adapters is not None:
+            self._adapters.unload(sha256)
 
     def set_knobs(self, knobs: SetKnobs) -> None:
         """Change the token budget or the number of running sequences from the next step on."""
@@ -169,7 +188,7 @@ class Engine:
 
     def stats(self) -> Stats:
         """Counts now, and totals since the start; `executor_s` is 0 if the executor has none."""
-        scheduler = self._scheduler
+        scheduler, adapters = self._scheduler, self._adapters
         return Stats(
             num_running=len(scheduler.running),
             num_waiting=len(scheduler.waiting),
@@ -185,6 +204,9 @@ class Engine:
             drafted_tokens=self._speculator.num_drafted,
             accepted_tokens=self._speculator.num_accepted,
             executor_s=getattr(self._executor, "busy_s", 0.0),
+            num_adapters=adapters.num_residents if adapters is not None else 0,
+            adapter_bytes=adapters.num_bytes if adapters is not None else 0,
+            num_adapter_loads=adapters.num_loads if adapters is not None else 0,
         )
 
     def check_invariants(self) -> None:

@@ -3,21 +3,25 @@
 The only place where the engine meets a particular executor.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from firefront.core.clock import SystemClock
 from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
-from firefront.core.messages import ModelFacts
+from firefront.core.messages import AdapterRef, ModelFacts
 from firefront.core.step import BLOCK_SIZE
+from firefront.engine.adapters import AdapterReader, Adapters
 from firefront.engine.coalesce import FLUSH_S
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from firefront.engine.grammar import Grammars
+from firefront.engine.preparing import Preparing, ReadNow
 from firefront.text.tokenizer import Tokenizer, gguf_tokenizer, load_tokenizer
 
 if TYPE_CHECKING:
+    from firefront.backends.cpu.executor import CpuExecutor
     from firefront.backends.cpu.footprint import Footprint
     from firefront.engine.worker import Loaded
     from firefront.weights.checkpoint import Checkpoint
@@ -27,17 +31,52 @@ if TYPE_CHECKING:
 DRAFT_ROWS = 32768
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """What an engine is made of."""
+
+    executor: "CpuExecutor"
+    draft: "CpuExecutor | None"
+    tokenizer: Tokenizer
+    grammars: Grammars
+    config: EngineConfig
+    facts: ModelFacts
+    max_adapters: int
+
+    def read_adapter(self, ref: AdapterRef) -> Any:
+        """Packed for the executor. ModelFileError says what is wrong with the files."""
+        from firefront.weights.adapter import open_adapter
+
+        shapes = self.executor.adapter_shapes
+        return self.executor.pack_adapter(open_adapter(Path(ref.path), shapes))
+
+    def engine(self, reader: AdapterReader) -> Engine:
+        adapters = Adapters(
+            self.executor,
+            reader,
+            max_adapters=self.max_adapters,
+            max_bytes=self.executor.footprint.adapter_bytes,
+        )
+        return Engine(
+            self.executor,
+            self.tokenizer,
+            self.config,
+            SystemClock(),
+            self.draft,
+            self.grammars,
+            adapters,
+        )
+
+
 def build_engine(
     deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
 ) -> tuple[Engine, Tokenizer]:
     """Load the deployment's model. FirefrontErrors say what is wrong with model or machine."""
-    engine, tokenizer, _ = _build(deployment, seed=seed, hold_s=hold_s)
-    return engine, tokenizer
+    parts = _load(deployment, seed=seed, hold_s=hold_s)
+    return parts.engine(ReadNow(parts.read_adapter)), parts.tokenizer
 
 
-def _build(
-    deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S
-) -> tuple[Engine, Tokenizer, ModelFacts]:
+def _load(deployment: Deployment, *, seed: int = 0, hold_s: float = FLUSH_S) -> _Parts:
     from firefront.backends.cpu.executor import load_checkpoint, load_checkpoints
     from firefront.weights.checkpoint import open_checkpoint
     from firefront.weights.fetch import resolve
@@ -56,8 +95,7 @@ def _build(
             executor = load_checkpoint(checkpoint, deployment)
     config = EngineConfig.from_deployment(deployment, seed=seed, hold_s=hold_s)
     grammars = Grammars(tokenizer, executor.vocab_size, config.eos_ids)
-    engine = Engine(executor, tokenizer, config, SystemClock(), draft, grammars)
-    return engine, tokenizer, facts
+    return _Parts(executor, draft, tokenizer, grammars, config, facts, deployment.max_adapters)
 
 
 def needed_memory(checkpoint: "Checkpoint", deployment: Deployment) -> "Footprint":
@@ -106,13 +144,15 @@ def load_engine(deployment: Deployment) -> "Loaded":
     from firefront.engine.worker import Loaded
     from firefront.weights.fetch import model_name
 
-    engine, _, facts = _build(deployment)
+    parts = _load(deployment)
+    preparing = Preparing(parts.grammars, parts.read_adapter)
+    engine = parts.engine(preparing)
     return Loaded(
         engine=engine,
         model=model_name(deployment.model),
         max_model_len=engine.max_model_len,
         num_blocks=engine.stats().num_blocks,
         block_size=BLOCK_SIZE,
-        grammars=engine.grammars,
-        facts=facts,
+        preparing=preparing,
+        facts=parts.facts,
     )

@@ -11,10 +11,13 @@ import bisect
 from dataclasses import dataclass, field
 
 from firefront.core.step import BLOCK_SIZE
+from firefront.engine.adapters import Adapters
 from firefront.engine.blocks import BlockPool
 from firefront.engine.pace import Pace
 from firefront.engine.prefix_cache import PrefixCache
 from firefront.engine.sequence import Sequence
+
+MAX_PASSED = 64  # sequences that others may pass in one step because their adapter is not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +48,17 @@ class Scheduler:
     """Waiting and running sequences, both ordered by rank."""
 
     def __init__(
-        self, pool: BlockPool, cache: PrefixCache, *, max_num_seqs: int, token_budget: int
+        self,
+        pool: BlockPool,
+        cache: PrefixCache,
+        *,
+        max_num_seqs: int,
+        token_budget: int,
+        adapters: Adapters | None = None,
     ) -> None:
         self.pool = pool
         self.cache = cache
+        self.adapters = adapters
         self.max_num_seqs = max_num_seqs
         self.token_budget = token_budget
         self.pace = Pace()
@@ -66,11 +76,13 @@ class Scheduler:
         for queue in (self.running, self.waiting):
             if sequence in queue:
                 queue.remove(sequence)
-        self._free_blocks(sequence, suspect=suspect)
+        self._release(sequence, suspect=suspect)
 
     def schedule(self, now_s: float) -> StepPlan:
         """Reserve blocks for the next step and say what it computes."""
         plan = StepPlan()
+        if self.adapters is not None:
+            self._take_adapters(self.adapters, plan)
         num_preemptions = self.num_preemptions
         budget, prefills = self._schedule_decodes(plan)
         if len(plan.decodes) >= len(prefills) + len(self.waiting):
@@ -137,7 +149,20 @@ class Scheduler:
             assert sequence.num_computed <= sequence.num_blocks * BLOCK_SIZE
             assert sequence.num_computed < sequence.num_tokens
         assert all(s.num_blocks == 0 and s.num_computed == 0 for s in self.waiting)
+        assert all(s.adapter_id < 0 for s in self.waiting)
+        if self.adapters is not None:
+            self.adapters.check_invariants(self.running)
         self.pool.check_invariants(sequence.blocks() for sequence in self.running)
+
+    def _take_adapters(self, adapters: Adapters, plan: StepPlan) -> None:
+        """Begin a round of admission. Who waits for an adapter that cannot be read waits in vain.
+        """
+        if failed := adapters.begin(self.waiting):
+            for sequence in list(self.waiting):
+                ref = sequence.adapter
+                if ref is not None and (error := failed.get(ref.sha256)) is not None:
+                    plan.failed.append((sequence, error))
+                    self.waiting.remove(sequence)
 
     def _schedule_decodes(self, plan: StepPlan) -> tuple[int, list[Sequence]]:
         """One token for each decoding sequence, best rank first; returns the budget left and the
@@ -175,25 +200,32 @@ class Scheduler:
 
         A sequence starts only when blocks for all its tokens are there, beside those that running
         prefills still need and one for each running sequence to grow; so admission alone rarely
-        causes a preemption. Nobody in the queue is passed: the first that does not fit waits.
+        causes a preemption. Nobody in the queue is passed, the first that does not fit waits, but
+        for sequences whose adapter is not there yet: others need not wait for it.
         """
         promised = sum(
             _num_blocks_for(s.num_tokens) - s.num_blocks for s in self.running if not s.is_decode
         )
-        while self.waiting and budget > 0 and len(self.running) < self.max_num_seqs:
-            sequence = self.waiting[0]
+        idx = 0  # of waiting: how many are passed
+        while idx < min(len(self.waiting), MAX_PASSED):
+            if budget <= 0 or len(self.running) >= self.max_num_seqs:
+                return
+            sequence = self.waiting[idx]
             try:
+                if not self._has_adapter(sequence):
+                    idx += 1
+                    continue
                 hits = self.cache.match(sequence)
             except Exception as error:  # one request's fault must not stop the step
                 plan.failed.append((sequence, error))
-                self.waiting.pop(0)
+                self.waiting.pop(idx)
                 continue
             num_idle = sum(self.pool.is_idle(block) for block in hits)
             num_needed = _num_blocks_for(sequence.num_tokens) - len(hits)
             num_wanted = promised + num_needed + len(self.running)
             if self.running and num_wanted > self.pool.num_free - num_idle:
                 return
-            self.waiting.pop(0)
+            self.waiting.pop(idx)
             bisect.insort(self.running, sequence, key=_rank)
             self._start(sequence, hits, now_s)
             start = sequence.num_computed
@@ -206,7 +238,13 @@ class Scheduler:
             else:
                 plan.chunks.append(Chunk(sequence, start, end))
 
+    def _has_adapter(self, sequence: Sequence) -> bool:
+        ref = sequence.adapter
+        return ref is None or (self.adapters is not None and self.adapters.is_ready(ref))
+
     def _start(self, sequence: Sequence, hits: list[int], now_s: float) -> None:
+        if self.adapters is not None:
+            self.adapters.acquire(sequence)
         for block in hits:
             self.pool.share(block)
             sequence.add_block(block)
@@ -240,11 +278,14 @@ class Scheduler:
         assert self.running.pop() is victim
         if plan.decodes and plan.decodes[-1] is victim:
             plan.decodes.pop()
-        self._free_blocks(victim)
+        self._release(victim)
         self.add(victim)
         self.num_preemptions += 1
 
-    def _free_blocks(self, sequence: Sequence, *, suspect: bool = False) -> None:
+    def _release(self, sequence: Sequence, *, suspect: bool = False) -> None:
+        """Take back its blocks and its adapter."""
+        if self.adapters is not None:
+            self.adapters.release(sequence)
         blocks = sequence.blocks()
         if suspect:
             self.pool.uncache(blocks)

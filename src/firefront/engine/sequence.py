@@ -23,12 +23,12 @@ class Sequence:
     """Mutable state of one request. `max_tokens` is already clipped to context and pool."""
 
     __slots__ = (
-        "account_salt", "adapter", "arrived_s", "bias_ids", "bias_values", "block_keys",
-        "block_table", "deadline_s", "first_token_s", "generation", "guide", "has_history",
-        "is_finished", "last_token", "masks", "max_tokens", "may_draft", "num_blocks",
-        "num_cached", "num_computed", "num_scored", "num_tokens", "prediction", "prompt_len",
-        "prompt_logprobs", "rank", "request_id", "sampler_row", "sampling", "scheduled_s",
-        "shadow", "stop_ids", "text", "texts", "tokens",
+        "account_salt", "adapter", "adapter_id", "arrived_s", "bias_ids", "bias_values",
+        "block_keys", "block_table", "deadline_s", "first_token_s", "generation", "guide",
+        "has_history", "is_finished", "last_token", "masks", "max_tokens", "may_draft",
+        "num_blocks", "num_cached", "num_computed", "num_scored", "num_tokens", "prediction",
+        "prompt_len", "prompt_logprobs", "rank", "request_id", "sampler_row", "sampling",
+        "scheduled_s", "shadow", "stop_ids", "text", "texts", "tokens",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +47,7 @@ class Sequence:
         self.sampling = submit.sampling
         self.account_salt = submit.account_salt
         self.adapter = submit.adapter
+        self.adapter_id = -1  # in the executor, while it runs
         self.rank = (arrival + submit.priority * PRIORITY_WEIGHT, arrival)
         self.arrived_s = arrived_s
         self.deadline_s = None if submit.deadline_s is None else arrived_s + submit.deadline_s

@@ -67,6 +67,7 @@ class StepBuffers:
         self._positions = np.zeros(max_tokens, np.int32)
         self._slot_mapping = np.zeros(max_tokens, np.int32)
         self._logit_rows = np.zeros(max_tokens, np.int32)
+        self._adapter_ids = np.full(max_tokens, -1, np.int32)
         self._cu_seqlens = np.zeros(max_seqs + 1, np.int32)
         self._seq_lens = np.zeros(max_seqs, np.int32)
         self._tables = np.zeros((max_seqs, max_blocks), np.int32)
@@ -91,6 +92,7 @@ class StepBuffers:
         self._decode_bias_len = 0
         self._dynamic: list[int] = []  # decode rows with a history
         self._masked: list[Sequence] = []  # decodes with a mask
+        self._has_adapters = False  # decodes
         self._inputs: StepInputs | None = None
         self._sampler_rows: SamplerRows | None = None
 
@@ -113,7 +115,7 @@ class StepBuffers:
                 self._put_history(decodes[row], row)
         self._put_decode_masks()
         num_tokens, num_rows = self._append(len(decodes), chunks)
-        inputs, rows = self._views(num_tokens, len(decodes) + len(chunks), num_rows)
+        inputs, rows = self._views(num_tokens, decodes, chunks, num_rows)
         self._inputs, self._sampler_rows = (None, None) if chunks else (inputs, rows)
         return inputs, rows
 
@@ -141,6 +143,8 @@ class StepBuffers:
             if sequence.masks is not None:
                 self._rows["mask_row"][row] = len(self._masked)
                 self._masked.append(sequence)
+        self._adapter_ids[:num_seqs] = [s.adapter_id for s in decodes]
+        self._has_adapters = any(s.adapter_id >= 0 for s in decodes)
         self._decode_bias_len = self._bias_len
         self._decodes = list(decodes)
         self._is_bound = True
@@ -184,6 +188,7 @@ class StepBuffers:
             stop = first + end - start
             self._token_ids[first:stop] = sequence.tokens[start:end]
             self._positions[first:stop] = self._arange[start:end]
+            self._adapter_ids[first:stop] = sequence.adapter_id
             slots = sequence.block_table[self._block_idx[start:end]] << _BLOCK_SHIFT
             np.add(slots, self._offset[start:end], out=self._slot_mapping[first:stop])
             self._put_table(sequence, idx)
@@ -272,8 +277,10 @@ class StepBuffers:
             self._masks[idx] = sequence.masks[0]
 
     def _views(
-        self, num_tokens: int, num_seqs: int, num_rows: int
+        self, num_tokens: int, decodes: list[Sequence], chunks: list[Chunk], num_rows: int
     ) -> tuple[StepInputs, SamplerRows]:
+        num_seqs = len(decodes) + len(chunks)
+        adapted = self._has_adapters or any(chunk.sequence.adapter_id >= 0 for chunk in chunks)
         inputs = StepInputs(
             token_ids=self._token_ids[:num_tokens],
             positions=self._positions[:num_tokens],
@@ -282,6 +289,7 @@ class StepBuffers:
             seq_lens=self._seq_lens[:num_seqs],
             block_tables=self._tables[:num_seqs],
             logit_rows=self._logit_rows[:num_rows],
+            adapter_ids=self._adapter_ids[:num_tokens] if adapted else None,
         )
         rows = SamplerRows(
             rows=self._rows[:num_rows],

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -31,10 +31,11 @@ from firefront.core import messages
 from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError, OverloadedError
 from firefront.engine.coalesce import Coalescer
-from firefront.engine.compiling import CompileQueue
-from firefront.engine.grammar import Grammars, Guide
+from firefront.engine.grammar import Guide
+from firefront.engine.preparing import Preparing
 
 HEARTBEAT_S = 1.0
+READING_S = 0.01  # deadlines are looked at so often while there is nothing to compute
 MAX_OUTBOX_BYTES = 256 << 20
 _PR_SET_PDEATHSIG = 1
 
@@ -49,6 +50,7 @@ class EngineLike(Protocol):
     def submit(self, submit: messages.Submit, guide: Guide | None = None, /) -> None: ...
     def abort(self, request_id: str, generation: int) -> None: ...
     def step(self) -> list[messages.Delta]: ...
+    def unload_adapter(self, sha256: str) -> None: ...
     def set_knobs(self, knobs: messages.SetKnobs) -> None: ...
     def stats(self) -> messages.Stats: ...
     def watch(self, new_work: NDArray[np.int32]) -> None: ...
@@ -56,14 +58,14 @@ class EngineLike(Protocol):
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine ready to step, what its Hello says, and what compiles its grammars if it can."""
+    """An engine ready to step, what its Hello says, and what prepares its requests."""
 
     engine: EngineLike
     model: str
     max_model_len: int
     num_blocks: int
     block_size: int
-    grammars: Grammars | None = None
+    preparing: Preparing = field(default_factory=lambda: Preparing(None))
     facts: messages.ModelFacts | None = None
 
 
@@ -130,8 +132,8 @@ class Inbox:
             taken.append(self._messages.popleft())
         return taken
 
-    def wait(self) -> None:
-        self._arrived.wait()
+    def wait(self, timeout_s: float | None = None) -> None:
+        self._arrived.wait(timeout_s)
 
     def wake(self) -> None:
         """End a wait, or a burst, as a message would."""
@@ -170,18 +172,16 @@ class Worker:
         self._told_idle = True
         self._draining = False
         self._coalescer = Coalescer()
-        self._compiling: CompileQueue | None = None
-        if loaded.grammars is not None:
-            self._compiling = CompileQueue(loaded.grammars, inbox.wake)
+        self._preparing = loaded.preparing
+        self._preparing.start(inbox.wake)
 
     def run(self) -> None:
         threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
         while True:
             for message in self._inbox.drain():
                 self._handle(message)
-            if self._compiling is not None:
-                for submit, outcome in self._compiling.drain():
-                    self._run_compiled(submit, outcome)
+            for submit, outcome in self._preparing.drain():
+                self._run_compiled(submit, outcome)
             if not self._engine.has_work:
                 self._refresh_stats(idle=True)
                 self._inbox.wait()
@@ -193,17 +193,20 @@ class Worker:
             if due := self._coalescer.take(deltas, time.monotonic(), flush=idle):
                 self._outbox.put(*due)
             self._refresh_stats(idle=False)
+            if self._preparing.is_reading and not deltas and not self._stats.num_running:
+                self._inbox.wait(READING_S)  # all there is waits for an adapter
 
     def _handle(self, message: messages.AnyMessage) -> None:
         match message:
             case messages.Submit():
                 self._submit(message)
             case messages.Abort():
-                if self._compiling is not None:
-                    self._compiling.abort(message.request_id, message.generation)
+                self._preparing.abort(message.request_id, message.generation)
                 self._engine.abort(message.request_id, message.generation)
             case messages.SetKnobs():
                 self._engine.set_knobs(message)
+            case messages.UnloadAdapter():
+                self._engine.unload_adapter(message.sha256)
             case messages.Drain():
                 self._draining = True
             case _:
@@ -211,12 +214,11 @@ class Worker:
                 self._outbox.put(messages.Error(message=f"{name}: not handled by this replica"))
 
     def _submit(self, submit: messages.Submit) -> None:
-        compiling = self._compiling if submit.grammar is not None else None
         with self._refusing(submit):
             if self._draining:
                 raise OverloadedError("the replica is draining")
-            if compiling is not None:
-                compiling.put(submit)
+            if submit.grammar is not None and self._preparing.has_grammars:
+                self._preparing.put(submit)
             else:
                 self._engine.submit(submit)
 

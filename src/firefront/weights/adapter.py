@@ -5,6 +5,7 @@ says of modules is adapter_config's. Unpickles nothing. Invariant: an Adapter is
 finite, and whatever of it could not be served was refused by name.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,6 +93,19 @@ def open_adapter(folder: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     finally:
         file.close()
     return Adapter(parts)
+
+
+def adapter_sha256(folder: Path) -> str:
+    """A digest of both files' contents. ModelFileError if one is missing or cannot be read."""
+    _check_folder(folder)
+    digest = hashlib.sha256()
+    for name in (CONFIG, WEIGHTS):
+        try:
+            with (folder / name).open("rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise ModelFileError(folder, name, f"cannot be read: {error}") from None
+    return digest.hexdigest()
 
 
 def _check_folder(folder: Path) -> None:

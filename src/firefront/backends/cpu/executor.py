@@ -9,10 +9,12 @@ import os
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from firefront.backends.adapter_places import adapter_places
 from firefront.backends.cpu import _native
 from firefront.backends.cpu.footprint import Footprint, fit
 from firefront.backends.cpu.lower import Lowered, lower, pack
@@ -23,7 +25,9 @@ from firefront.core.model_config import ModelConfig
 from firefront.core.step import Burst, SamplerRows, StepInputs, StepResult
 from firefront.models import FAMILIES
 from firefront.plan import Plan, trace
+from firefront.weights.adapter import Adapter
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
+from firefront.weights.layout import adapter_shapes
 
 _log = logging.getLogger(__name__)
 
@@ -208,6 +212,8 @@ class CpuExecutor:
         self.kv_dtype = sized.kv_dtype
         self.num_threads = sized.num_threads
         self.op_index = sized.lowered.op_index
+        self.adapter_shapes = adapter_shapes(self.config)
+        self._places = adapter_places(plan)
         self._native = sized.native
         self.isa: str = self._native.isa
         if deployment.prefill == "turbo" and self.isa == "avx2":
@@ -237,36 +243,44 @@ class CpuExecutor:
         times: list[tuple[int, int, int]] = self._native.op_times()
         return times
 
+    def pack_adapter(self, adapter: Adapter) -> Any:
+        """The adapter as the kernels read it, `bytes` of them. May be called beside a step."""
+        parts = []
+        for module, low in adapter.parts.items():
+            place = self._places[module]
+            parts.append((self.op_index[place.scope], place.part, low.a, low.b, low.scale))
+        return self._native.pack_adapter(parts)
+
+    def add_adapter(self, packed: Any) -> int:
+        """Take a packed adapter, once; its id for `StepInputs.adapter_ids`. Not beside a step."""
+        adapter_id: int = self._native.add_adapter(packed)
+        return adapter_id
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        """Give back its memory; the id may come again. Not beside a step."""
+        self._native.remove_adapter(adapter_id)
+
     def step(
         self,
         inputs: StepInputs,
         rows: SamplerRows,
         *,
-        adapter_ids: NDArray[np.int32] | None = None,
         logits: NDArray[np.float32] | None = None,
     ) -> StepResult:
         """One forward pass and one choice a logit row; `logits` (R, V) receives the raw rows.
 
         ValueError for inputs that point outside what the executor owns.
         """
-        return self._step(inputs, rows, adapter_ids, logits, None)
+        return self._step(inputs, rows, logits, None)
 
-    def burst(
-        self,
-        inputs: StepInputs,
-        rows: SamplerRows,
-        burst: Burst,
-        *,
-        adapter_ids: NDArray[np.int32] | None = None,
-    ) -> StepResult:
+    def burst(self, inputs: StepInputs, rows: SamplerRows, burst: Burst) -> StepResult:
         """Decode steps in one call; the block tables must reach `burst.max_steps` tokens on."""
-        return self._step(inputs, rows, adapter_ids, None, burst)
+        return self._step(inputs, rows, None, burst)
 
     def _step(
         self,
         inputs: StepInputs,
         rows: SamplerRows,
-        adapter_ids: NDArray[np.int32] | None,
         logits: NDArray[np.float32] | None,
         burst: Burst | None,
     ) -> StepResult:
@@ -282,7 +296,7 @@ class CpuExecutor:
             inputs.seq_lens,
             inputs.block_tables,
             inputs.logit_rows,
-            adapter_ids,
+            inputs.adapter_ids,
             rows.rows.view(np.uint8).reshape(-1),
             rows.history,
             rows.bias_ids,

@@ -12,6 +12,7 @@ from firefront.core.step import BLOCK_SIZE
 MEMORY_SHARE = 0.5  # of what is free beside the weights, for the KV cache unless told otherwise
 MAX_SHARE = 0.9  # of it, if one sequence of full context needs that much
 MAX_KV_BYTES = 2 << 30
+ADAPTER_SHARE = 0.5  # of what is free after all that, for adapters
 MAX_CONTEXT = 32768
 MIN_CONTEXT = 1024  # less than this is no service; only asked for it is given
 MAX_SEQUENCES = 16  # of full context that the KV cache is made for
@@ -38,6 +39,11 @@ class Footprint:
     @property
     def total_bytes(self) -> int:
         return self.weight_bytes + self.kv_bytes + self.buffer_bytes + self.process_bytes
+
+    @property
+    def adapter_bytes(self) -> int:
+        """Most that adapters may take; they come when they are needed, and count beside this."""
+        return max(0, int((self.free_bytes - self.total_bytes) * ADAPTER_SHARE))
 
     @property
     def fits(self) -> bool:

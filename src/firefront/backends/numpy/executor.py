@@ -10,12 +10,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from firefront.backends.adapter_places import adapter_places
 from firefront.backends.numpy.sampler import sample
 from firefront.core.step import BLOCK_SIZE, SamplerRows, StepInputs, StepResult
-from firefront.ops.context import Context, Delta, KvCache
+from firefront.ops.context import Context, Delta, KvCache, Lora
 from firefront.ops.spec import F32
 from firefront.plan import Op, Plan, Weight
 from firefront.plan.memory import last_uses
+from firefront.weights.adapter import Adapter
 
 Load = Callable[[str], F32]  # Hugging Face name -> float32 array
 
@@ -26,8 +28,8 @@ class NumpyExecutor:
     `load`: the weights. `num_blocks`: KV blocks of BLOCK_SIZE tokens, a layer.
     `activations="int8"`: round the inputs of linears to int8 per block of 32, for the weights that
     `is_quantised(hf_name)` names (default: all). `kv_dtype="bf16"`: round keys and values when
-    stored. `deltas`: adapters by Weight.name, changeable between steps. `record`: keep the values
-    of the last step in `recorded`, by Value.id.
+    stored. `deltas`: what is added to every token, by Weight.name, changeable between steps.
+    `record`: keep the values of the last step in `recorded`, by Value.id.
     """
 
     def __init__(
@@ -65,6 +67,17 @@ class NumpyExecutor:
         zeros = np.zeros(shape, np.float32)
         self._cache = KvCache(zeros, np.zeros_like(zeros), bf16=kv_dtype == "bf16")
         self._last_use = last_uses(plan)
+        self._places = adapter_places(plan)
+        self._adapters: list[Adapter | None] = []
+
+    def add_adapter(self, adapter: Adapter) -> int:
+        """Its id for `StepInputs.adapter_ids`."""
+        assert adapter.parts.keys() <= self._places.keys()
+        self._adapters.append(adapter)
+        return len(self._adapters) - 1
+
+    def remove_adapter(self, adapter_id: int) -> None:
+        self._adapters[adapter_id] = None
 
     def step(self, inputs: StepInputs, rows: SamplerRows) -> StepResult:
         """Run the model on one step, then the sampler on each of its logit rows, in order."""
@@ -98,13 +111,31 @@ class NumpyExecutor:
         quantised = self._quantised.get(name)
         if quantised is not None and not quantised.any():
             quantised = None
-        ctx = Context(step, self._cache, self.deltas.get(name), quantised)
+        delta = self._loras(name, step) if step.adapter_ids is not None else self.deltas.get(name)
+        ctx = Context(step, self._cache, delta, quantised)
         try:
             outputs = op.spec.reference(ctx, **inputs, **weights, **op.attrs)
         except Exception as error:
             error.add_note(f"in {op}")
             raise
         return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+    def _loras(self, weight: str, step: StepInputs) -> list[Lora]:
+        """What the adapters of the step's tokens add to a weight's output, run by run."""
+        ids = step.adapter_ids
+        assert ids is not None and ids.shape == step.token_ids.shape
+        edges = [0, *(np.flatnonzero(np.diff(ids)) + 1).tolist(), len(ids)]
+        loras = []
+        for start, stop in zip(edges, edges[1:], strict=False):
+            adapter = self._adapters[ids[start]] if ids[start] >= 0 else None
+            assert adapter is not None or ids[start] == -1, f"adapter {ids[start]} is not here"
+            for module, low in adapter.parts.items() if adapter else ():
+                place = self._places[module]
+                if place.weight == weight:
+                    rows = (place.start, place.stop)
+                    loras.append(Lora(low.a, low.b, low.scale, (start, stop), rows))
+        return loras
 
 
 def bind(weight: Weight, load: Load) -> F32:

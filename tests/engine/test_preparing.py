@@ -1,5 +1,5 @@
-"""Grammars compiled beside the steps: every request comes out once, in words if not with a
-guide."""
+"""Grammars compiled and adapters read beside the steps: every request comes out once, in words if
+not with what it needs, and nobody else waits for it."""
 
 import threading
 import time
@@ -10,15 +10,17 @@ import numpy as np
 import pytest
 
 from firefront.core.chat import Constraint
-from firefront.core.errors import FirefrontError, GrammarError, OverloadedError
-from firefront.core.messages import Abort, Delta, Drain, Submit
+from firefront.core.errors import FirefrontError, GrammarError, ModelFileError, OverloadedError
+from firefront.core.messages import Abort, AdapterRef, Delta, Drain, Submit, UnloadAdapter
 from firefront.core.sampling import SamplingParams
-from firefront.engine import compiling
-from firefront.engine.compiling import CompileQueue
+from firefront.engine import preparing
+from firefront.engine.adapters import Adapters
 from firefront.engine.grammar import Grammars, Guide
+from firefront.engine.preparing import Preparing
 from firefront.engine.worker import Loaded, Worker
 from tests.engine.adversary import grammar_of, steered
-from tests.engine.harness import Output
+from tests.engine.fake_executor import FakeExecutor, FakePacked, expected
+from tests.engine.harness import GREEDY, Harness, Output
 from tests.grammar_words import WORDS
 
 PATTERN = grammar_of(Constraint(kind="regex", value="[ab]{3}"))
@@ -29,6 +31,12 @@ def submit(name: str, grammar: str | None = PATTERN, generation: int = 1) -> Sub
     return Submit(
         request_id=name, generation=generation, token_ids=[1], sampling=SAMPLING, grammar=grammar
     )
+
+
+def preparing_of(grammars: Grammars, wake: Callable[[], None] = lambda: None) -> Preparing:
+    made = Preparing(grammars)
+    made.start(wake)
+    return made
 
 
 def wait_until(check: Callable[[], Any]) -> Any:
@@ -55,7 +63,7 @@ class Held(Grammars):
 
 def test_each_comes_out_once_in_order() -> None:
     woken = threading.Event()
-    waiting = CompileQueue(Grammars(WORDS, WORDS.vocab_size), woken.set)
+    waiting = preparing_of(Grammars(WORDS, WORDS.vocab_size), woken.set)
     for i in range(20):
         waiting.put(submit(str(i), PATTERN if i % 3 else "start: ["))
     ready: list[Any] = []
@@ -68,7 +76,7 @@ def test_each_comes_out_once_in_order() -> None:
 
 def test_aborted_before_it_is_ready_and_sent_again() -> None:
     grammars = Held()
-    waiting = CompileQueue(grammars, lambda: None)
+    waiting = preparing_of(grammars)
     waiting.put(submit("a"))
     waiting.put(submit("b"))
     waiting.abort("a", 2)  # another generation
@@ -81,9 +89,9 @@ def test_aborted_before_it_is_ready_and_sent_again() -> None:
 
 
 def test_the_queue_is_bounded_and_survives_defects(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiling, "MAX_WAITING", 2)
+    monkeypatch.setattr(preparing, "MAX_WAITING", 2)
     grammars = Held()
-    waiting = CompileQueue(grammars, lambda: None)
+    waiting = preparing_of(grammars)
     waiting.put(submit("a", "boom"))
     waiting.put(submit("b"))
     with pytest.raises(OverloadedError):
@@ -113,7 +121,7 @@ def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
     harness, grammars, post = steered(), Held(), Post()
     loaded = Loaded(
         engine=harness.engine, model="m", max_model_len=64, num_blocks=8, block_size=16,
-        grammars=grammars,
+        preparing=Preparing(grammars),
     )  # fmt: skip
     worker = Worker(loaded, post, post)  # type: ignore[arg-type]
     sent = {"held": PATTERN, "gone": PATTERN, "bad": "start: [", "free": None}
@@ -129,7 +137,7 @@ def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
     assert [(r.request_id, r.error_code) for r in refusals] == [("late", "overloaded")]
     grammars.go.set()
     compiled: list[Any] = []
-    wait_until(lambda: compiled.extend(worker._compiling.drain()) or len(compiled) == 2)
+    wait_until(lambda: compiled.extend(worker._preparing.drain()) or len(compiled) == 2)
     assert post.num_woken >= 2
     for request, outcome in compiled:
         harness.outputs[request.request_id] = Output()
@@ -137,3 +145,44 @@ def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
     assert len(harness.run()["held"].text) == 3
     refusals = [reply for reply in post.sent if isinstance(reply, Delta)]
     assert [(r.request_id, r.error_code) for r in refusals[1:]] == [("bad", "invalid_grammar")]
+
+
+def test_the_worker_runs_others_while_an_adapter_is_read() -> None:
+    go, post = threading.Event(), Post()
+
+    def read(ref: AdapterRef) -> FakePacked:
+        assert go.wait(10)
+        if ref.name == "bad":
+            raise ModelFileError(ref.path, "r", "is 0")
+        return FakePacked(ref.sha256.encode())
+
+    executor, reading = FakeExecutor(), Preparing(None, read)
+    adapters = Adapters(executor, reading, max_adapters=2, max_bytes=10)
+    harness = Harness(executor, adapters=adapters)
+    loaded = Loaded(
+        engine=harness.engine, model="m", max_model_len=64, num_blocks=8, block_size=16,
+        preparing=reading,
+    )  # fmt: skip
+    worker = Worker(loaded, post, post)  # type: ignore[arg-type]
+    for name in ("cold", "bad", "free", "again"):
+        adapter = {"free": None, "bad": "bad"}.get(name, "cold")
+        ref = adapter and AdapterRef(name=adapter, sha256=adapter, path=f"/at/{adapter}")
+        request = Submit(
+            request_id=name, generation=1, token_ids=[5, 6], sampling=GREEDY, adapter=ref or None
+        )
+        worker._handle(request)
+        harness.outputs[name] = Output()
+    while harness.outputs["free"].finish is None:
+        harness.step()
+    assert reading.is_reading and not post.num_woken
+    assert harness.step() == [] and not harness.engine.stats().num_running
+    go.set()
+    wait_until(lambda: post.num_woken == 2)
+    harness.run()
+    assert not reading.is_reading
+    wanted = expected([5, 6], GREEDY, adapter=b"cold")
+    assert harness.outputs["cold"].token_ids == harness.outputs["again"].token_ids == wanted
+    assert harness.outputs["bad"].last.error == "adapter bad: r: is 0"
+    assert executor.adapters == {0: b"cold"}
+    worker._handle(UnloadAdapter(sha256="cold"))
+    assert executor.adapters == {}
