@@ -5,7 +5,8 @@
 DATASETS has a folder each: `banking77` and `snips` (train.jsonl, test.jsonl) and `sroie_receipts`
 (train.jsonl.gz, test.jsonl.gz). Writes NAME-train.jsonl and NAME-test.jsonl:
 
-- banking77: a query, answered with one of 77 intents;
+- banking77: a query, answered with one of 77 intents; banking77-listed: the same rows with the
+  intents in the prompt, as a model that was not tuned needs them;
 - snips: a request, answered with a call of one of 7 functions; slots are its arguments;
 - sroie: a receipt's text, answered with a JSON object of company, date, address and total.
 """
@@ -18,8 +19,13 @@ from pathlib import Path
 from typing import Any
 
 Json = dict[str, Any]
+Make = Callable[[Json], Json]
 
 BANKING = "Classify the banking query into an intent label."
+LISTED = (
+    "Classify the banking query into one of the intent labels below. Answer with the label, "
+    "exactly as it is written, and nothing else.\n\n{labels}"
+)
 SNIPS = "Call the function that does what the user asks for."
 SROIE = (
     "Extract company, date, address and total from the receipt. Answer with a JSON object with "
@@ -27,23 +33,36 @@ SROIE = (
 )
 
 
-def banking77(row: Json, tools: list[Json] | None) -> Json:
+def banking77(rows: list[Json]) -> Make:
     """The prompt is that of the PEFT run that tuning is measured against."""
-    return conversation(BANKING, row["text"], {"content": row["label"]})
+    return lambda row: conversation(BANKING, row["text"], {"content": row["label"]})
 
 
-def snips(row: Json, tools: list[Json] | None) -> Json:
+def banking77_listed(rows: list[Json]) -> Make:
+    labels = "\n".join(sorted({row["label"] for row in rows}))
+    system = LISTED.format(labels=labels)
+    return lambda row: conversation(system, row["text"], {"content": row["label"]})
+
+
+def snips(rows: list[Json]) -> Make:
+    tools = snips_tools(rows)
+    return lambda row: {**_called(row), "tools": tools}
+
+
+def _called(row: Json) -> Json:
     """A slot with several values has them separated by commas."""
     arguments = {slot: ", ".join(values) for slot, values in row["slots"].items()}
     function = {"name": row["intent"], "arguments": json.dumps(arguments, ensure_ascii=False)}
     call = {"id": "call_0", "type": "function", "function": function}
-    made = conversation(SNIPS, row["text"], {"content": None, "tool_calls": [call]})
-    return {**made, "tools": tools}
+    return conversation(SNIPS, row["text"], {"content": None, "tool_calls": [call]})
 
 
-def sroie(row: Json, tools: list[Json] | None) -> Json:
-    answer = json.dumps(row["fields"], ensure_ascii=False)
-    return conversation(SROIE, row["text"], {"content": answer})
+def sroie(rows: list[Json]) -> Make:
+    def make(row: Json) -> Json:
+        answer = json.dumps(row["fields"], ensure_ascii=False)
+        return conversation(SROIE, row["text"], {"content": answer})
+
+    return make
 
 
 def conversation(system: str, text: str, answer: Json) -> Json:
@@ -76,9 +95,10 @@ def snips_tools(rows: list[Json]) -> list[Json]:
     ]
 
 
-# Name -> its folder, and how a row of it becomes a conversation.
-TASKS: dict[str, tuple[str, Callable[[Json, list[Json] | None], Json]]] = {
+# Name -> its folder, and from its training rows how a row becomes a conversation.
+TASKS: dict[str, tuple[str, Callable[[list[Json]], Make]]] = {
     "banking77": ("banking77", banking77),
+    "banking77-listed": ("banking77", banking77_listed),
     "snips": ("snips", snips),
     "sroie": ("sroie_receipts", sroie),
 }
@@ -97,16 +117,16 @@ def _lines(path: Path) -> Iterator[Json]:
 
 
 def write(datasets: Path, out: Path, name: str) -> list[Path]:
-    """Both splits of a task; the tools are those of the training rows."""
-    folder, made = TASKS[name]
+    """Both splits of a task."""
+    folder, maker = TASKS[name]
     train = read(datasets / folder, "train")
-    tools = snips_tools(train) if name == "snips" else None
+    make = maker(train)
     paths = []
     for split, rows in (("train", train), ("test", read(datasets / folder, "test"))):
         path = out / f"{name}-{split}.jsonl"
         with path.open("w", encoding="utf-8") as file:
             for row in rows:
-                file.write(json.dumps(made(row, tools), ensure_ascii=False) + "\n")
+                file.write(json.dumps(make(row), ensure_ascii=False) + "\n")
         paths.append(path)
     return paths
 

@@ -3,6 +3,8 @@
 import gzip
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -243,6 +245,29 @@ def test_texts_are_scored_and_hide_needles(serve: Any, tmp_path: Path) -> None:
     assert found.against and set(found.against.report.metrics.values()) == {0.0}
 
 
+def test_against_an_earlier_record(serve: Any, tmp_path: Path) -> None:
+    """Of the same rows, here with another prompt."""
+    server = serve(good=intent, poor=lambda body: "yes")
+    data = write(tmp_path / "rows.jsonl", labelled_rows())
+    earlier = tmp_path / "earlier.json"
+    record.write_record(
+        run_evaluation(EvalSpec(data=data, model="poor", url=server.url, limit=30)), earlier
+    )
+    rows = labelled_rows()
+    for each in rows:
+        each["messages"].insert(0, {"role": "system", "content": "Think."})
+    other = write(tmp_path / "other.jsonl", rows)
+    num_asked = len(server.bodies)
+    fields: dict[str, Any] = {"model": "good", "url": server.url, "against": str(earlier)}
+    found = run_evaluation(EvalSpec(data=other, limit=30, **fields))
+    assert len(server.bodies) == num_asked + 30
+    assert found.against and found.against.name == "poor"
+    assert found.comparison and found.comparison.verdict == "better"
+    for wrong in ({"limit": 29}, {"limit": 30, "seed": 1}, {"limit": 30, "kind": "text"}):
+        with pytest.raises(RequestError, match="not of the same rows"):
+            run_evaluation(EvalSpec(data=other, **wrong, **fields))
+
+
 def test_refusals_are_wrong_answers_and_say_so(serve: Any, tmp_path: Path) -> None:
     server = serve(
         good=lambda body: {"refused": "too long"} if asked(body) == "q3" else intent(body)
@@ -274,6 +299,7 @@ def test_cancel_and_pause(serve: Any, tmp_path: Path) -> None:
         ({"against": "base"}, "adapter"),
         ({"against": "good"}, "same model"),
         ({"forget": ["rows.jsonl"]}, "against"),
+        ({"against": "nothing.json"}, "nothing.json"),
         ({"kind": "extraction"}, "line 1: the answer is no JSON object"),
         ({"kind": "needle"}, "needs a text"),
         ({"kind": "perplexity"}, "in this process"),
@@ -371,3 +397,11 @@ def test_a_wrong_key_ends_it(serve: Any, tmp_path: Path, monkeypatch: pytest.Mon
     data = write(tmp_path / "rows.jsonl", labelled_rows())
     with pytest.raises(AuthError, match="FIREFRONT_API_KEY"):
         run_evaluation(EvalSpec(data=data, model="good", url=server.url))
+
+
+def test_it_loads_no_torch() -> None:
+    code = (
+        "import sys, firefront.tuning.evaluation.evaluate, firefront.cli.evaluate\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -15,7 +15,9 @@ def evaluate(
     model: str = typer.Option("starter", help="name or spec"),
     adapter: str | None = typer.Option(None, help="adapter: its name or its folder"),
     against: str | None = typer.Option(
-        None, help="compare with: base (the model without its adapter), or another model"
+        None,
+        help="compare with: base (the model without its adapter), another model, or a record that "
+        "--save wrote of the same rows (.json)",
     ),
     url: str | None = typer.Option(None, help="a running server instead of this process"),
     kind: str | None = typer.Option(

@@ -57,7 +57,7 @@ def line_plot(lines: Sequence[Line], x_name: str, y_name: str) -> Html:
 
 def bar_plot(bars: Sequence[tuple[str, float]], name: str, top: float = 1.0) -> Html:
     """A horizontal bar from 0 to `top` for each name, in the order given."""
-    label_width, row = 220, 20
+    label_width, row = 250, 20
     parts = []
     for i, (label, value) in enumerate(bars):
         y = 4 + i * row

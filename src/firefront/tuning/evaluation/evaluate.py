@@ -19,7 +19,14 @@ from firefront.tuning.evaluation.askers import Askers
 from firefront.tuning.evaluation.compare import Comparison, compare
 from firefront.tuning.evaluation.gate import PerplexityProbe, Probe, TaskProbe, decide
 from firefront.tuning.evaluation.metrics import Metric
-from firefront.tuning.evaluation.record import Costs, EvalRecord, Kind, ModelResult, Outcome
+from firefront.tuning.evaluation.record import (
+    Costs,
+    EvalRecord,
+    Kind,
+    ModelResult,
+    Outcome,
+    read_record,
+)
 from firefront.tuning.evaluation.rubric import Graded
 from firefront.tuning.evaluation.tasks import Data, Task, load_data, make_task
 from firefront.tuning.rows import ChatRow
@@ -30,8 +37,9 @@ Wanted = Literal["run", "pause", "cancel"]
 
 
 class EvalSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be evaluated. `against`: BASE for the model without its adapter, or another
-    model. `forget`: texts (perplexity) and .jsonl (tasks) that a tuned model must not be worse on.
+    """What is to be evaluated. `against`: BASE for the model without its adapter, another model,
+    or a .json: the record of an earlier evaluation of the same rows, whatever their prompts were.
+    `forget`: texts (perplexity) and .jsonl (tasks) that a tuned model must not be worse on.
     `streams`: questions at once. `judge`: the model that grades, for graded rows."""
 
     data: str
@@ -120,7 +128,8 @@ class _Evaluation:
 
     def run(self) -> EvalRecord:
         spec = self._spec
-        names = self._models()
+        earlier = _earlier(spec)
+        names = self._models() if earlier is None else [(spec.model, spec.adapter)]
         data = load_data(Path(spec.data), spec.kind, limit=spec.limit, seed=spec.seed)
         if data.kind == "graded" and spec.judge is None:
             raise RequestError("judge: graded rows need a model that grades them", param="judge")
@@ -136,6 +145,9 @@ class _Evaluation:
         if len({name for name, _ in asked}) < len(asked):
             raise RequestError("against: is the same model; name another", param="against")
         results = [self._results(task, asked) for task in range(len(self._tasks))]
+        if earlier is not None:
+            _check_same(self._tasks[0], earlier)
+            results[0].append(earlier.model)
         return self._record(data, results)
 
     def _models(self) -> list[tuple[str, str | None]]:
@@ -219,6 +231,27 @@ class _Evaluation:
             comparison=comparison,
             probes=probes,
             decision=decision,
+        )
+
+
+def _earlier(spec: EvalSpec) -> EvalRecord | None:
+    """The record that `against` names."""
+    if spec.against is None or not spec.against.endswith(".json"):
+        return None
+    return read_record(Path(spec.against))
+
+
+def _check_same(task: Task, earlier: EvalRecord) -> None:
+    """RequestError unless the record is of the task's rows: their lines and right answers."""
+    own, others = (
+        [(row.line, row.reference) for row in rows] for rows in (task.rows, earlier.rows)
+    )
+    if task.kind != earlier.kind or own != others:
+        raise RequestError(
+            f"against: the record is of {len(others)} rows of {earlier.data.name}, of kind "
+            f"{earlier.kind}, and not of the same rows as this evaluation: same file, limit, seed "
+            "and kind are needed",
+            param="against",
         )
 
 
