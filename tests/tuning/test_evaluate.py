@@ -245,6 +245,14 @@ def test_texts_are_scored_and_hide_needles(serve: Any, tmp_path: Path) -> None:
     assert found.against and set(found.against.report.metrics.values()) == {0.0}
 
 
+def test_few_rows_of_many_labels_are_still_labels(serve: Any, tmp_path: Path) -> None:
+    server = serve(good=lambda body: f"label {int(asked(body)[1:]) % 30}")
+    rows = [row(f"q{i}", f"label {i % 30}") for i in range(90)]
+    data = write(tmp_path / "rows.jsonl", rows)
+    found = run_evaluation(EvalSpec(data=data, model="good", url=server.url, limit=5))
+    assert found.kind == "classification" and found.model.report.metrics["accuracy"] == 1.0
+
+
 def test_against_an_earlier_record(serve: Any, tmp_path: Path) -> None:
     """Of the same rows, here with another prompt."""
     server = serve(good=intent, poor=lambda body: "yes")

@@ -189,12 +189,13 @@ def load_data(
     if not rows:
         raise RequestError(f"{path}: has preferences; evaluation needs rows of conversations")
     facts = _data_facts(path, len(rows), seed)
+    kind = kind or kinds.detect_kind(rows)  # from all: few rows share no label
     if limit is not None and limit < len(rows):
         kept = sorted(random.Random(seed).sample(range(len(rows)), limit))
         rows = [rows[i] for i in kept]
     if kind == "needle":
         raise RequestError(f"kind: needle needs a text to hide in, and {path} has rows")
-    return Data(facts, kind or kinds.detect_kind(rows), rows)
+    return Data(facts, kind, rows)
 
 
 def make_task(
