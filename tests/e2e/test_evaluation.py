@@ -5,10 +5,16 @@ import math
 from pathlib import Path
 from typing import Any
 
+import httpx2
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from firefront import LLM, SamplingParams
+from firefront.core.errors import RequestError
 from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
+from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.layout import adapter_shapes
 from tests.e2e.served import Served
 
 TOOL = {
@@ -98,3 +104,49 @@ def test_likelihoods(live: Served, starter_path: Path, tmp_path: Path) -> None:
     assert len(logprobs) == len(answer) == 2
     assert found.outcomes[0].score == pytest.approx(sum(logprobs) / 2)
     assert found.report.metrics["perplexity"] == pytest.approx(math.exp(-sum(logprobs) / 2))
+
+
+def random_adapter(starter_path: Path, folder: Path) -> Path:
+    """An adapter that changes what the model says."""
+    with open_checkpoint(starter_path) as checkpoint:
+        shapes = adapter_shapes(checkpoint.config)
+    rng, tensors = np.random.default_rng(0), {}
+    for name, (num_out, num_in) in shapes.items():
+        if name.endswith(("q_proj", "down_proj")):
+            for half, shape in (("A", (4, num_in)), ("B", (num_out, 4))):
+                drawn = rng.standard_normal(shape, np.float32) * 0.1
+                tensors[f"base_model.model.{name}.lora_{half}.weight"] = drawn
+    config = {
+        "peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"],
+        "bias": "none", "task_type": "CAUSAL_LM", "base_model_name_or_path": "starter",
+    }  # fmt: skip
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    save_file(tensors, folder / "adapter_model.safetensors")
+    return folder
+
+
+def test_an_adapter_against_its_base(live: Served, starter_path: Path, tmp_path: Path) -> None:
+    folder = random_adapter(starter_path, tmp_path / "odd")
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(each) + "\n" for each in ROWS["labels"]))
+    loaded = httpx2.post(
+        f"{live.url}/v1/load_lora_adapter",
+        json={"lora_name": "odd", "lora_path": str(folder)},
+        timeout=60,
+    )
+    assert loaded.status_code == 200, loaded.text
+    fields: dict[str, Any] = {"data": str(path), "against": "base", "forget": [str(path)]}
+    model = f"file:{starter_path}"
+    here = run_evaluation(EvalSpec(model=model, adapter=str(folder), threads=1, **fields))
+    there = run_evaluation(EvalSpec(model=live.name, adapter="odd", url=live.url, **fields))
+    assert here.against and there.against and here.comparison == there.comparison
+    for own, served in ((here.model, there.model), (here.against, there.against)):
+        assert [o.answer for o in own.outcomes] == [o.answer for o in served.outcomes]
+        assert own.costs.num_failed == served.costs.num_failed == 0
+    said = [[o.answer for o in result.outcomes] for result in (here.model, here.against)]
+    assert said[0] != said[1]
+    assert here.model.name.endswith(":odd") and there.model.name == f"{live.name}:odd"
+    (folder / "adapter_model.safetensors").write_bytes(b"broken")
+    with pytest.raises(RequestError, match="adapter odd"):
+        run_evaluation(EvalSpec(model=model, adapter=str(folder), **fields))

@@ -8,8 +8,8 @@ from pathlib import Path
 from firefront.core.errors import ModelFileError, NotFoundError
 from firefront.core.messages import AdapterRef
 from firefront.text.tokenizer import Tokenizer
-from firefront.weights.adapter_store import CONFIG, TEMPLATE, WEIGHTS
-from firefront.weights.model_store import StoredFile, file_sha256, folder_sha256
+from firefront.weights.adapter import adapter_sha256
+from firefront.weights.adapter_store import TEMPLATE
 
 
 def find_adapter(base: str, given: str) -> AdapterRef:
@@ -20,7 +20,7 @@ def find_adapter(base: str, given: str) -> AdapterRef:
     folder = Path(given)
     if folder.is_dir():
         name = folder.absolute().name
-        return AdapterRef(name=name, sha256=_digest(folder), path=str(folder.absolute()))
+        return AdapterRef(name=name, sha256=adapter_sha256(folder), path=str(folder.absolute()))
     from firefront.store.store import Store  # heavy
     from firefront.store.tables import LOCAL_ACCOUNT
     from firefront.weights.adapter_store import AdapterStore
@@ -53,15 +53,3 @@ def adapter_tokenizer(tokenizer: Tokenizer, ref: AdapterRef) -> Tokenizer:
         return tokenizer
     return tokenizer.with_template(text, str(file))
 
-
-def _digest(folder: Path) -> str:
-    """As the store of adapters would name it."""
-    files = []
-    for name in (CONFIG, WEIGHTS, TEMPLATE):
-        path = folder / name
-        if path.is_file():
-            size = path.stat().st_size
-            files.append(StoredFile(name=name, size=size, sha256=file_sha256(path)))
-        elif name != TEMPLATE:
-            raise ModelFileError(path, "file", "is missing; PEFT's save_pretrained writes it")
-    return folder_sha256(files)

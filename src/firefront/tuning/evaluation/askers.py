@@ -42,6 +42,7 @@ class Askers:
         ref = None
         if adapter is not None:
             ref = find_adapter(model, adapter)
+            engine.check_adapter(ref)
             tokenizer = adapter_tokenizer(tokenizer, ref)
         return EngineAsker(engine, tokenizer, name, ref, prices)
 
