@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 if TYPE_CHECKING:
+    from firefront.core.chat import Constraint
     from firefront.tuning.estimate import ModelCheck
     from firefront.tuning.findings import Action, Finding
 
@@ -157,6 +158,106 @@ def split(
             ("left out", f"{inspection.problems.total} lines that are no rows"),
         ]
     )
+
+
+@app.command()
+def label(
+    file: Path = typer.Argument(help="JSONL with messages that end in a question, or prompt"),
+    teacher: str = typer.Option(..., help="a model here, or URL#MODEL of one behind OpenAI's API"),
+    out: Path = typer.Option(..., "--out", "-o", help="where the rows with answers go"),
+    draws: int = typer.Option(3, help="answers for each row; a single one is greedy"),
+    agreement: float = typer.Option(0.66, help="share of the draws that must say the same"),
+    temperature: float = typer.Option(0.7, help="of the draws"),
+    max_tokens: int = typer.Option(256, min=1, help="longest answer"),
+    instruction: str | None = typer.Option(
+        None, help="system text for the teacher only; @FILE reads it"
+    ),
+    schema: Path | None = typer.Option(None, help="JSON Schema that each answer must match"),
+    choice: list[str] = typer.Option([], help="one of the texts that an answer may be; repeat it"),
+    streams: int | None = typer.Option(None, min=1, help="questions at once"),
+    threads: int = typer.Option(0, min=0, help="compute threads; 0: chosen from the machine"),
+    seed: int = _SEED,
+    as_json: bool = _JSON,
+) -> None:
+    """Have a large model write the answers; what its draws do not agree on is left out.
+
+    Goes on where it stopped. The key of a server is FIREFRONT_API_KEY.
+    """
+    import os
+
+    from rich.progress import Progress
+
+    from firefront.cli.output import print_json, print_pairs
+    from firefront.tuning.evaluation.askers import Askers
+    from firefront.tuning.label import LabelConfig
+    from firefront.tuning.label import label as write_labels
+
+    _check_outputs(file, out)
+    url, model = _teacher(teacher)
+    config = LabelConfig(
+        draws=draws, agreement=agreement, temperature=temperature, max_tokens=max_tokens,
+        instruction=_text_or_file(instruction), constraint=_constraint(schema, choice), seed=seed,
+    ).checked()  # fmt: skip
+    askers = Askers(url, key=os.environ.get("FIREFRONT_API_KEY"), streams=streams, threads=threads)
+    try:
+        asker = askers.open(model)
+        with Progress(disable=as_json) as progress:
+            task = progress.add_task("answers", total=None)
+            record = write_labels(
+                file, out, asker, config,
+                begin=lambda done, total: progress.update(task, completed=done, total=total),
+                on_done=lambda: progress.advance(task),
+            )  # fmt: skip
+    finally:
+        askers.close()
+    if as_json:
+        print_json(record)
+        return
+    rows, tokens = record["rows"], record["tokens"]
+    print_pairs(
+        [
+            ("labelled", f"{rows['labelled']} of {rows['read']} rows"),
+            ("left out", f"{rows['dropped']}, see {out.name}.manifest.json"),
+            ("agreement", f"{record['mean_agreement']:.0%} on average"),
+            ("tokens", f"{tokens['prompt']} read, {tokens['output']} written"),
+        ]
+    )
+
+
+def _teacher(text: str) -> tuple[str | None, str]:
+    """URL and model; no URL for a model here."""
+    from firefront.core.errors import RequestError
+
+    if not text.startswith(("http://", "https://")):
+        return None, text
+    url, _, model = text.partition("#")
+    if not model:
+        raise RequestError(f"--teacher {text}: write URL#MODEL", param="teacher")
+    return url, model
+
+
+def _text_or_file(text: str | None) -> str | None:
+    return text if text is None or not text.startswith("@") else _read_text(Path(text[1:]))
+
+
+def _constraint(schema: Path | None, choices: list[str]) -> "Constraint | None":
+    from firefront.core.errors import RequestError
+    from firefront.text.constraint_fields import of_kind
+
+    if schema is not None and choices:
+        raise RequestError("--choice: there is a --schema already; use one", param="choice")
+    if schema is not None:
+        return of_kind("json", _read_text(schema), "schema")
+    return of_kind("choice", choices, "choice") if choices else None
+
+
+def _read_text(path: Path) -> str:
+    from firefront.core.errors import RequestError
+
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RequestError(f"{path}: {error}") from None
 
 
 def _model_check(model: str | None, max_len: int | None) -> "ModelCheck | None":

@@ -1,8 +1,8 @@
 """How a model is asked: questions in, answers out, whoever runs the model.
 
 Owns the records between the two implementations (`ask_engine`, `ask_server`) and what scores them.
-Answers are greedy. Invariant: there is one answer a question, in order; a question that was refused
-has an answer that says why.
+Answers are greedy unless a question says otherwise. Invariant: there is one answer a question, in
+order; a question that was refused has an answer that says why.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ OnDone = Callable[[], None]  # called after each answer; what it raises ends the
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """A conversation that waits for an answer. `must_call`: a tool, whichever; `may_repeat`:
-    several in one answer."""
+    several in one answer. `seed`: of a draw at a `temperature` over 0."""
 
     messages: list[dict[str, Any]]
     max_tokens: int
@@ -26,6 +26,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     constraint: Constraint | None = None
     must_call: bool = False
     may_repeat: bool = True
+    temperature: float = 0.0
+    seed: int | None = None
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

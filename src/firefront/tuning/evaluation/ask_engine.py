@@ -180,7 +180,8 @@ class EngineAsker:
             self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
         )
         sampling = SamplingParams(
-            temperature=0.0,
+            temperature=question.temperature,
+            seed=question.seed,
             max_tokens=question.max_tokens,
             skip_special_tokens=not answers.shows_special(with_tools=bool(tools)),
         )

@@ -108,8 +108,10 @@ class ServerAsker:
             "model": self.name,
             "messages": question_messages(question.messages),
             "max_tokens": question.max_tokens,
-            "temperature": 0,
+            "temperature": question.temperature,
         }
+        if question.temperature:
+            body["seed"] = question.seed
         if question.tools:
             body |= {"tools": question.tools, "parallel_tool_calls": question.may_repeat}
             if question.must_call:
