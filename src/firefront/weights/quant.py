@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from firefront.weights.tensor import BLOCK, Tensor
+from firefront.weights.tensor import BLOCK, FLOATS, Tensor
 
 __all__ = ["BLOCK", "dequantize", "dequantize_rows"]
 
@@ -24,6 +24,9 @@ _CHUNK_ELEMENTS = 1 << 20  # decoded at once, so that temporaries stay small
 
 def dequantize(tensor: Tensor) -> Floats:
     """All of `tensor` as float32 of its shape, rows in true order."""
+    is_plain = tensor.row_order is None and tensor.scales is None and not tensor.shift
+    if is_plain and tensor.dtype in FLOATS:
+        return _DECODERS[tensor.dtype](tensor.data).reshape(tensor.shape)
     return dequantize_rows(tensor, np.arange(tensor.shape[0]))
 
 
