@@ -115,6 +115,20 @@ def test_an_abort_is_the_last_word() -> None:
     run(test)
 
 
+def test_an_adapter_is_unloaded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    monkeypatch.setenv("FAKE_LOG", str(log))
+
+    async def test() -> None:
+        Replica("fake", Deployment(model="fake")).unload_adapter("d1")  # not started: no effect
+        async with started() as replica:
+            replica.unload_adapter("d2")
+            await text_of(submit(replica, "x"))
+        assert [line for line in log.read_text().splitlines() if "unload" in line] == ["unload d2"]
+
+    run(test)
+
+
 async def _drained(mailbox: Mailbox) -> None:
     while True:
         await mailbox.take()

@@ -134,6 +134,9 @@ class FakeEngine:
     def set_knobs(self, knobs: Any) -> None:
         self._note(f"knobs {knobs}")
 
+    def unload_adapter(self, sha256: str) -> None:
+        self._note(f"unload {sha256}")
+
     def watch(self, new_work: object) -> None: ...
 
     def stats(self) -> Stats:

@@ -258,8 +258,14 @@ def test_unloaded_while_it_is_used(clean: Live, tmp_path: Path) -> None:
 def test_files_go_when_nobody_uses_them_any_more(tmp_path: Path) -> None:
     """Not before: a request may have found an adapter and not have reached its replica yet."""
 
+    class Told(Replica):
+        unloaded: list[str] = []
+
+        def unload_adapter(self, sha256: str) -> None:
+            self.unloaded.append(sha256)
+
     async def run() -> None:
-        router, in_use = Router([Replica("one", Deployment(model="one"))]), set()
+        router, in_use = Router([Told("one", Deployment(model="one"))]), set()
         store = await asyncio.to_thread(Store.open, None, tmp_path / "home")
         adapters = Adapters(
             router, {}, in_use=lambda: in_use, keep_s=0.05,
@@ -278,13 +284,14 @@ def test_files_go_when_nobody_uses_them_any_more(tmp_path: Path) -> None:
         again = await adapters.add("local", one, name="again", base=base)
         in_use.clear()
         await asyncio.sleep(0.3)
-        assert path.is_dir()  # another adapter has the same files
+        assert path.is_dir() and not Told.unloaded  # another adapter has the same files
         await adapters.remove(again, keeps_row=True)
         while path.is_dir():  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         assert [row.name for row in store.adapters.list("local", state="retired").items] == [
             "again"
         ]
+        assert Told.unloaded == [first.ref.sha256]
         store.close()
 
     asyncio.run(asyncio.wait_for(run(), 20))

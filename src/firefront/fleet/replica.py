@@ -147,6 +147,13 @@ class Replica:
             with contextlib.suppress(OverloadedError):
                 self._process.send(abort)
 
+    def unload_adapter(self, sha256: str) -> None:
+        """No request will name this adapter again. A process that is not there has not loaded it.
+        """
+        if self._process is not None:
+            with contextlib.suppress(OverloadedError):  # it goes when others need the room
+                self._process.send(messages.UnloadAdapter(sha256=sha256))
+
     def total(self, counter: str) -> float:
         """A counter of Stats, summed over this replica's restarts."""
         now = getattr(self.stats, counter) if self.stats is not None else 0

@@ -242,6 +242,9 @@ class Adapters:
         if sha256 in self._in_use():
             self._collect_later(sha256)
             return
+        if all(adapter.row.sha256 != sha256 for adapter in self._named.values()):
+            for replica in self._router.replicas:
+                replica.unload_adapter(sha256)
         removing = asyncio.create_task(self._remove_files(sha256))
         self._removing.add(removing)  # else nothing might hold it
         removing.add_done_callback(self._removing.discard)
