@@ -163,7 +163,7 @@ def test_what_only_the_whole_set_tells(tmp_path: Path) -> None:
     balance, system, ignored = inspection.warnings
     assert "'red' has 101 rows, 'blue' 1" in balance
     assert "180 characters stands in 102 of 102 rows" in system
-    assert ignored == "fields that change nothing: source (1)"
+    assert ignored == "fields that change nothing: 'source' (1)"
     assert "near_duplicate" not in {f.kind for f in inspection.findings}
 
 

@@ -100,7 +100,7 @@ def test_preference_and_plain_rows() -> None:
 @pytest.mark.parametrize(
     ("line", "says"),
     [
-        ({"text": "a", "label": "b"}, "needs messages; .* has label, text"),
+        ({"text": "a", "label": "b"}, "needs messages; .* has 'label', 'text'"),
         (chat(), "messages: must be a list"),
         (chat(SAY), "no user message"),
         (chat(ASK), r"messages\[0\].role: is user; the last must be assistant"),
@@ -204,6 +204,14 @@ def test_fields_that_change_nothing_are_named() -> None:
     reader = reader_of(chat(ASK, {**SAY, "wieght": 0}, split="train"), chat(ASK, SAY, split="x"))
     assert len(list(reader)) == 2
     assert reader.ignored == {"split": 2, "messages[].wieght": 1}
+
+
+def test_made_up_names_do_not_pile_up_and_are_shown_harmless() -> None:
+    lines = [{f"key{i}\x1b[2J": 1, **({} if i % 2 else chat(ASK, SAY))} for i in range(4000)]
+    reader = reader_of(*lines)
+    assert len(list(reader)) == 2000 == reader.problems.total == reader.ignored.total()
+    assert len(reader.problems.counts) <= 1001 and len(reader.ignored) <= 1001
+    assert "\x1b" not in reader.problems.text()
 
 
 VALUES = st.recursive(

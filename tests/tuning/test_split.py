@@ -79,6 +79,8 @@ def test_what_cannot_be_split(tmp_path: Path) -> None:
     same = inspect(write(tmp_path / "d.jsonl", [chat("What is the time now?", "x")] * 9))
     with pytest.raises(RequestError, match="give a validation file"):
         split(same)
+    with pytest.raises(RequestError, match="no row that can be read\n  line 1"):
+        split(inspect(write(tmp_path / "d.jsonl", [b"{}"])))
     two = inspect(write(tmp_path / "d.jsonl", labelled(["a"], 2)))
     assert len(split(two).validation) == len(split(two).train) == 1
     for share in (0.0, 1.0, -1.0, float("nan")):

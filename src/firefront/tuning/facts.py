@@ -55,7 +55,7 @@ def facts_of(row: Row) -> Facts:
         question="\n".join(text_of(m) for m in input if m["role"] != "system"),
         system=sys.intern("\n".join(text_of(m) for m in input if m["role"] == "system")),
         form="text" if isinstance(row, PreferenceRow) else form,
-        label=label,
+        label=sys.intern(label),
     )
 
 

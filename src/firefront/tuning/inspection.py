@@ -152,9 +152,9 @@ def _answers(facts: Sequence[Facts]) -> Answers:
     """Whether the rows sort inputs into labels, or answer with values, or with any text."""
     forms = Counter(fact.form for fact in facts)
     labels = {fact.label for fact in facts if fact.form == "label"}
-    if forms["label"] >= _MOST * len(facts) and 2 * len(labels) <= len(facts):
+    if facts and forms["label"] >= _MOST * len(facts) and 2 * len(labels) <= len(facts):
         return "labels"
-    return "structures" if forms["structure"] >= _MOST * len(facts) else "texts"
+    return "structures" if facts and forms["structure"] >= _MOST * len(facts) else "texts"
 
 
 def _has_labels(facts: Sequence[Facts], answers: Answers) -> bool:
@@ -295,5 +295,5 @@ def _system_text(facts: Sequence[Facts]) -> Iterator[str]:
 
 def _ignored(reader: RowReader) -> Iterator[str]:
     if reader.ignored:
-        names = ", ".join(f"{name[:40]} ({num})" for name, num in reader.ignored.most_common(8))
+        names = ", ".join(f"{name[:40]!r} ({num})" for name, num in reader.ignored.most_common(8))
         yield f"fields that change nothing: {names}"

@@ -27,6 +27,7 @@ from firefront.tuning.conversation import (
 MAX_LINE_BYTES = 4 << 20
 MAX_ROWS = 3_000_000
 MAX_KEPT = 10_000  # problems that are kept one by one; beyond they are counted
+_MAX_KINDS = 1000  # that are counted apart; a file may make up any number
 MAX_SHOWN = 10
 _CHAT, _PAIR = frozenset({"messages"}), frozenset({"prompt", "completion"})
 _PREFERENCE = frozenset({"input", "preferred_output", "non_preferred_output"})
@@ -86,7 +87,7 @@ class Problems:
     def add(self, problem: Problem) -> None:
         if len(self.kept) < MAX_KEPT:
             self.kept.append(problem)
-        self.counts[kind_of(problem.message)] += 1
+        _count(self.counts, kind_of(problem.message))
 
     @property
     def total(self) -> int:
@@ -104,6 +105,10 @@ class Problems:
 def kind_of(message: str) -> str:
     """`message` without the places of lists, so that equal problems can be counted."""
     return _NUMBER.sub("[]", message)[:200]
+
+
+def _count(counts: Counter[str], kind: str) -> None:
+    counts[kind if kind in counts or len(counts) < _MAX_KINDS else "others"] += 1
 
 
 class RowsError(RequestError):
@@ -159,7 +164,8 @@ class RowReader:
             raise RequestError(
                 f"is a {_NAMES[type(row)]} row in a file of {_NAMES[self._kind]} rows; split them"
             )
-        self.ignored.update(_ignored(value))
+        for name in _ignored(value):
+            _count(self.ignored, name)
         return row
 
 
@@ -214,7 +220,7 @@ def parse_row(value: dict[str, Any], line: int) -> Row:
         return _preference_row(value, line)
     if _PAIR <= keys:
         return _pair_row(value, line)
-    found = ", ".join(sorted(key[:40] for key in keys)[:8]) or "nothing"
+    found = ", ".join(sorted(repr(key[:40]) for key in keys)[:8]) or "nothing"
     raise RequestError(
         "needs messages; or input, preferred_output and non_preferred_output; or prompt and "
         f"completion; has {found}"

@@ -44,6 +44,11 @@ def split(
         raise RequestError("share: must be over 0 and under 1", param="share")
     groups = _groups(inspection, without)
     counts = sum((group.labels for group in groups), Counter[str]())
+    if not groups:
+        raise RequestError(
+            f"{inspection.source.name}: has no row that can be read\n{inspection.problems.text()}",
+            param="training_file",
+        )
     if len(groups) < 2:
         raise RequestError(
             f"{inspection.source.name}: all {counts.total()} rows are the same or nearly so, so "
