@@ -40,6 +40,9 @@ def test_metrics_and_their_vllm_names(live: Live) -> None:
     ):  # fmt: skip
         ours, theirs = families[f"firefront_{name}"], families[f"vllm:{name}"]
         assert len(ours.samples) == len(theirs.samples) > 0
+    adapters = ("num_adapters_resident", 2), ("adapter_bytes", 4096), ("adapter_loads_total", 3)
+    for name, value in adapters:
+        assert live.metric(f"firefront_{name}", **labels) == value
     reasons = {s.labels["finished_reason"] for s in families["vllm:request_success"].samples}
     assert "length" in reasons
     wait_for(lambda: live.metric("firefront_num_requests_running") == 0, 0.5)

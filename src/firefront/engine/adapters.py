@@ -75,16 +75,12 @@ class Adapters:
         self._asked: set[str] = set()  # for in this round
         self._leaving: set[str] = set()  # in use, but nobody further back may begin on them
         self._num_promised = self._bytes_promised = 0  # to those ahead who wait for room
+        self.num_bytes = 0  # of all residents
         self.num_loads = 0
 
     @property
     def num_residents(self) -> int:
         return len(self._residents)
-
-    @property
-    def num_bytes(self) -> int:
-        """Of all residents."""
-        return sum(resident.num_bytes for resident in self._residents.values())
 
     def check(self, ref: AdapterRef) -> None:
         """Raise the FirefrontError that a request with it would end in, here and now."""
@@ -127,6 +123,7 @@ class Adapters:
             return False
         adapter_id = self._executor.add_adapter(self._packed.pop(ref.sha256))
         self._residents[ref.sha256] = _Resident(adapter_id, num_bytes, ref.is_pinned)
+        self.num_bytes += num_bytes
         self.num_loads += 1
         return True
 
@@ -163,6 +160,7 @@ class Adapters:
             assert len(users) == resident.num_users, "users are counted wrong"
             assert all(user.adapter_id == resident.adapter_id for user in users)
         assert all(user.adapter_id >= 0 for user in running if user.adapter is not None)
+        assert self.num_bytes == sum(each.num_bytes for each in self._residents.values())
         assert self.num_residents <= self._max_adapters and self.num_bytes <= self._max_bytes
 
     def _may_read(self) -> bool:
@@ -232,7 +230,9 @@ class Adapters:
             )
 
     def _evict(self, sha256: str) -> None:
-        self._executor.remove_adapter(self._residents.pop(sha256).adapter_id)
+        resident = self._residents.pop(sha256)
+        self.num_bytes -= resident.num_bytes
+        self._executor.remove_adapter(resident.adapter_id)
 
 
 def _mib(num_bytes: int) -> str:

@@ -26,7 +26,7 @@ from firefront.fleet.process import DEFAULT_COMMAND, ReplicaProcess
 State = Literal["starting", "ready", "restarting", "failed", "stopped"]
 COUNTERS = (  # of Stats, summed over restarts
     "prefix_queries", "prefix_hits", "num_preemptions", "drafted_tokens", "accepted_tokens",
-    "step_s", "executor_s",
+    "step_s", "executor_s", "num_adapter_loads",
 )  # fmt: skip
 log = structlog.get_logger("firefront.replica")
 

@@ -24,6 +24,8 @@ class FromReplicas:
             "num_requests_running": "Sequences in the running batch.",
             "num_requests_waiting": "Sequences queued.",
             "kv_cache_usage_perc": "Share of KV blocks in use, 0 to 1.",
+            "num_adapters_resident": "Adapters in the replica's memory.",
+            "adapter_bytes": "Memory that they take.",
             "replica_ready": "1 when the replica serves.",
             "replica_sequences_out": "Sequences handed to the replica and not ended.",
         }
@@ -33,6 +35,7 @@ class FromReplicas:
             "num_preemptions": ("Sequences preempted.", "num_preemptions"),
             "step_seconds": ("Time in the engine's steps.", "step_s"),
             "executor_seconds": ("Of that, outside Python.", "executor_s"),
+            "adapter_loads": ("Adapters read into memory.", "num_adapter_loads"),
             "spec_decode_num_draft_tokens": ("Tokens drafted and verified.", "drafted_tokens"),
             "spec_decode_num_accepted_tokens": ("Drafted tokens accepted.", "accepted_tokens"),
         }
@@ -68,6 +71,10 @@ def _gauge(replica: Replica, name: str) -> float:
         return stats.num_running
     if name == "num_requests_waiting":
         return stats.num_waiting
+    if name == "num_adapters_resident":
+        return stats.num_adapters
+    if name == "adapter_bytes":
+        return stats.adapter_bytes
     return 1 - stats.num_free_blocks / max(1, stats.num_blocks)
 
 
