@@ -44,7 +44,7 @@ def call(city: str) -> list[dict[str, Any]]:
 ROWS = {
     "labels": [
         row(f"Say yes or no: is {place} in Europe?", content=answer)
-        for place, answer in (("Rome", "yes"), ("Lima", "no"), ("Oslo", "yes"), ("Cairo", "no"))
+        for place, answer in (("Rome", "yes"), ("Lima", "no"))
     ],
     "objects": [row("The capital of France as JSON", content='{"city": "Paris", "size": 2}')],
     "calls": [
@@ -136,7 +136,7 @@ def test_an_adapter_against_its_base(live: Served, starter_path: Path, tmp_path:
         timeout=60,
     )
     assert loaded.status_code == 200, loaded.text
-    fields: dict[str, Any] = {"data": str(path), "against": "base", "forget": [str(path)]}
+    fields: dict[str, Any] = {"data": str(path), "against": "base"}
     model = f"file:{starter_path}"
     here = run_evaluation(EvalSpec(model=model, adapter=str(folder), threads=1, **fields))
     there = run_evaluation(EvalSpec(model=live.name, adapter="odd", url=live.url, **fields))
