@@ -44,7 +44,7 @@ def call(city: str) -> list[dict[str, Any]]:
 ROWS = {
     "labels": [
         row(f"Say yes or no: is {place} in Europe?", content=answer)
-        for place, answer in (("Rome", "yes"), ("Lima", "no"))
+        for place, answer in (("Rome", "yes"), ("Lima", "no"), ("Oslo", "yes"), ("Cairo", "no"))
     ],
     "objects": [row("The capital of France as JSON", content='{"city": "Paris", "size": 2}')],
     "calls": [
