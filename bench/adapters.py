@@ -27,6 +27,8 @@ from firefront.weights.checkpoint import open_checkpoint
 from firefront.weights.fetch import resolve
 from firefront.weights.layout import adapter_shapes
 
+PARTS = ("streams", "memory", "zipf")
+TRAFFIC_LEN = 32  # tokens of a prompt
 NUM_FOLDERS = 64  # on disk; registered names share them under digests of their own
 
 
@@ -128,7 +130,7 @@ class Bench:
         started_s = time.perf_counter()
         while todo or self.engine.has_work:
             while todo and running < num_streams:
-                self.submit(todo.pop(), PROMPT_LEN, DECODE_LEN)
+                self.submit(todo.pop(), TRAFFIC_LEN, DECODE_LEN)
                 running += 1
             for delta in self.step():
                 num_tokens += len(delta.token_ids)
@@ -222,6 +224,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--resident", type=int, default=100)
     parser.add_argument("--requests", type=int, default=200)
+    parser.add_argument("--only", choices=PARTS, action="append", help="parts to run; all")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     with open_checkpoint(resolve(args.model)) as checkpoint:
@@ -231,7 +234,7 @@ def main() -> None:
         folders = [Path(base) / str(idx) for idx in range(NUM_FOLDERS)]
         for idx, folder in enumerate(folders):
             write_adapter(folder, shapes, args.rank, idx)
-        for name in ("streams", "memory", "zipf"):
+        for name in args.only or PARTS:
             if name == "streams":
                 found = streams(args.model, folders, args.streams, args.runs)
             elif name == "memory":
@@ -239,7 +242,7 @@ def main() -> None:
             else:
                 found = zipf(
                     args.model, folders, registered=500, resident=32,
-                    num_requests=args.requests, runs=3,
+                    num_requests=args.requests, runs=args.runs,
                 )  # fmt: skip
             result[name] = found
             print(json.dumps({name: found}), flush=True)
