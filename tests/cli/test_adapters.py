@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from firefront.cli import adapters
+from firefront.cli import adapter_places
 from firefront.cli.main import main
 from firefront.store.store import Store
 from tests.gateway.live import Live
@@ -20,7 +20,7 @@ def run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Iterator[Run]:
     monkeypatch.setenv("FIREFRONT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(adapters, "DEFAULT_URL", "http://127.0.0.1:1")
+    monkeypatch.setattr(adapter_places, "DEFAULT_URL", "http://127.0.0.1:1")
 
     def run(*args: str) -> tuple[int, str, str]:
         status = main(["adapters", *args])
@@ -116,7 +116,7 @@ def test_with_a_server(
     status, out, err = run("load", "x", path, "--model", "one", "--url", live.url)
     assert status == 0, err
     assert out == f"one:x: rank 8 on q_proj, v_proj; served now at {live.url}\n"
-    monkeypatch.setattr(adapters, "DEFAULT_URL", live.url)
+    monkeypatch.setattr(adapter_places, "DEFAULT_URL", live.url)
     assert run("load", "two:x", path, "--pin")[0] == 0  # found where servers usually are
     status, _, err = run("load", "two:x", path)
     assert status == 1 and "has already been loaded" in err

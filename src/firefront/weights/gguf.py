@@ -56,13 +56,14 @@ _DTYPES = (
     "NVFP4", "Q1_0",
 )
 # fmt: on
-
+DTYPE_NUMBERS = {name: number for number, name in enumerate(_DTYPES)}
 
 SUPPORTED = tuple(dtype for dtype in BLOCK if dtype != "I8")  # GGUF has no scales for I8
 
 
 class GGUFFile:
-    """A parsed GGUF file. `tensors` by the file's own names, shapes row-major; `metadata` by key.
+    """A parsed GGUF file. `tensors` by the file's own names, shapes row-major; `metadata` by key,
+    `key_bytes` the same as they lie in the file, each with its key.
 
     Metadata values are int, float, bool, str, or lists of these.
     """
@@ -74,6 +75,7 @@ class GGUFFile:
             header = _Header(self._mapped)
             self.version = header.version
             self.metadata = header.metadata
+            self.key_bytes = header.key_bytes
             self.alignment = header.alignment
             self.tensors = header.tensors
         except BaseException:
@@ -81,7 +83,7 @@ class GGUFFile:
             raise
 
     def close(self) -> None:
-        self.tensors = {}
+        self.tensors, self.key_bytes = {}, {}
         self._mapped.close()
 
 
@@ -96,6 +98,7 @@ class _Header:
         self.limit = min(mapped.size, MAX_HEADER_BYTES)
         self.num_elements = 0
         self.metadata: dict[str, Any] = {}
+        self.key_bytes: dict[str, memoryview] = {}
         self.tensors: dict[str, Tensor] = {}
 
         num_tensors, num_keys = self._preamble()
@@ -170,6 +173,7 @@ class _Header:
         if key in self.metadata:
             raise self.refuse(key, "key appears twice", start)
         self.metadata[key] = self._value(int(self.scalar(_U32, key)), key, 0)
+        self.key_bytes[key] = self.mapped.data.data[start : self.pos]
 
     def _value(self, kind: int, key: str, depth: int) -> Any:
         if kind == _STRING:
