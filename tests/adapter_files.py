@@ -40,10 +40,10 @@ def random_adapter(
     seed: int = 0,
     rank: int = 4,
     targets: Iterable[str] = ("q_proj", "v_proj", "down_proj"),
-    gain: float = 0.1,
+    gain: float = 0.4,
 ) -> Path:
-    """Save random matrices for some linears of all layers. At a gain of 0.1 what the base says
-    changes within a few tokens and stays words."""
+    """Save random matrices for some linears of all layers. At this gain what the starter model says
+    changes within a few tokens."""
     with open_checkpoint(base) as checkpoint:
         shapes = adapter_shapes(checkpoint.config)
     rng = np.random.default_rng(seed)

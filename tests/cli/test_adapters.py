@@ -5,10 +5,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
+import transformers
 
+from firefront import LLM, SamplingParams
 from firefront.cli import adapter_places
 from firefront.cli.main import main
+from firefront.engine.parity import Parity
 from firefront.store.store import Store
+from firefront.text.tokenizer import load_tokenizer
+from tests.adapter_files import random_adapter
 from tests.gateway.live import Live
 from tests.gateway.test_adapters import folder
 
@@ -127,3 +133,49 @@ def test_with_a_server(
     assert live.sdk().completions.create(model="two:x", prompt="x").model == "two:x"
     assert run("rm", "two:x", "x")[1] == "removed two:x\nremoved one:x\n"
     assert "NAME FOLDER" in run("ls", "--url", f"{live.url}/v1")[1]
+
+
+def test_merged_it_is_a_model_of_its_own(
+    run: Run, starter_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a GGUF to a folder that transformers reads: weights, tokenizer, template."""
+    random_adapter(starter_path, tmp_path / "a")
+    base, output = str(starter_path), tmp_path / "merged" / "here"
+    (tmp_path / "text").write_text("The sky is blue because of the way the air scatters light.")
+    assert run("load", "a", str(tmp_path / "a"), "--model", base)[0] == 0
+    arguments = ["merge", "a", "--model", base, "--output", str(output)]
+    for extra, message in (
+        (["--format", "onnx"], "--format onnx: must be safetensors or gguf"),
+        (["--dtype", "q4_0"], "--dtype q4_0: must be bf16, f16 or f32"),
+        (["--text", "/nowhere"], "--text /nowhere: "),
+        (["--output", str(tmp_path)], "exists; name a folder that does not"),
+    ):
+        status, _, err = run(*arguments, *extra)
+        assert status == 1 and message in err and len(err.splitlines()) == 1
+    monkeypatch.setattr(Parity, "is_lost", True)
+    status, _, err = run(*arguments, "--text", str(tmp_path / "text"))
+    assert status == 1 and "loses the adapter" in err
+    assert not output.exists() and list(output.parent.iterdir()) == []
+    monkeypatch.undo()
+    monkeypatch.setenv("FIREFRONT_HOME", str(tmp_path / "home"))
+    status, out, err = run(
+        *arguments, "--format", "safetensors", "--text", str(tmp_path / "text"), "--json"
+    )
+    assert status == 0, err
+    report = json.loads(out)
+    assert report == json.loads((output / "parity.json").read_text())
+    assert report["kl_merged"] < 1e-3 < 0.1 < report["kl_base"] and report["dtype"] == "bf16"
+    ours, written = load_tokenizer(starter_path), load_tokenizer(output)
+    theirs = transformers.AutoTokenizer.from_pretrained(output)
+    chat = [{"role": "user", "content": "Hello,  wörld 123!"}]
+    assert ours.encode_chat(chat) == written.encode_chat(chat)
+    rendered = theirs.apply_chat_template(chat, add_generation_prompt=True)
+    assert ours.encode_chat(chat) == rendered["input_ids"]
+    token_ids = ours.encode("The sky is blue")
+    model = transformers.AutoModelForCausalLM.from_pretrained(output, dtype="float32")
+    with torch.no_grad():
+        wanted = model(torch.tensor([token_ids])).logits[0, -1].argmax().item()
+    llm = LLM(str(output), context=64, activations="f32")
+    params = SamplingParams(temperature=0, max_tokens=1)
+    [answer] = llm.generate([token_ids], params)
+    assert answer.outputs[0].token_ids == [wanted]

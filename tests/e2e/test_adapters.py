@@ -2,7 +2,9 @@
 while they come, go and change."""
 
 import json
+import os
 import shutil
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +20,7 @@ from tests.adapter_files import random_adapter
 from tests.e2e.served import Served
 from tests.gateway.live import wait_for
 
-NUM_TOKENS = 24
+NUM_TOKENS = 12
 QUESTIONS = ("Name the capital of France.", "Count to ten.", "What is a kettle?", "Say hello.")
 
 
@@ -89,7 +91,7 @@ def test_what_they_say_is_what_the_library_says(
 def test_many_at_once_are_as_alone(
     loaded: Served, wanted: dict[tuple[str, str], str]
 ) -> None:
-    asked = [key for key in wanted for _ in range(3)]
+    asked = [*wanted, *wanted]
     with ThreadPoolExecutor(len(asked)) as pool:
         said = list(pool.map(lambda key: ask(loaded, *key, stream=key[0] == "a"), asked))
     assert said == [wanted[key] for key in asked]
@@ -132,6 +134,7 @@ def test_replaced_under_its_name(
     reader.join()
     assert texts[0] in (wanted["a", QUESTIONS[3]], wanted["b", QUESTIONS[3]])
     assert ask(loaded, "", question) == wanted["", question]
+    wait_for(lambda: loaded.metric("firefront_num_adapters_resident") == 2, 10, loaded)
     loaded.sdk().models.delete(model_of(loaded, "x"))
 
 
@@ -184,9 +187,6 @@ def test_what_does_not_fit_is_refused_by_name(
 def test_a_killed_replica_has_them_again(
     loaded: Served, wanted: dict[tuple[str, str], str]
 ) -> None:
-    import os
-    import signal
-
     os.kill(loaded.replica_pids()[-1], signal.SIGKILL)
     wait_for(lambda: loaded.http().get("/readyz").status_code == 200, 60, loaded)
     for name in ("b", "a", ""):
