@@ -131,9 +131,6 @@ class FakeEngine:
             del self._running[request_id]
             self._note(f"abort {request_id}")
 
-    def unload_adapter(self, sha256: str) -> None:
-        self._note(f"unload {sha256}")
-
     def set_knobs(self, knobs: Any) -> None:
         self._note(f"knobs {knobs}")
 

@@ -246,19 +246,6 @@ def test_replaced_in_place_while_it_is_used(clean: Live, tmp_path: Path) -> None
     assert clean.http().get("/v1/models/one:x").json()["adapter"] == card  # by itself: nothing
 
 
-def test_memory_is_given_back_with_the_last_name(clean: Live, tmp_path: Path) -> None:
-    path = folder(tmp_path / "1", '{"r": 77}')
-    for name in ("one:p", "one:q"):
-        assert load(clean, name, path, is_pinned=True).status_code == 200
-    sha256 = clean.http().get("/v1/models/one:p").json()["adapter"]["sha256"]
-    clean.sdk().models.delete("one:p")
-    said(clean, "one:q")  # whatever was sent before has arrived
-    assert f"unload {sha256}" not in clean.events
-    other = folder(tmp_path / "2", '{"r": 78}')
-    assert load(clean, "one:q", other, load_inplace=True).status_code == 200
-    wait_for(lambda: f"unload {sha256}" in clean.events)
-
-
 def test_unloaded_while_it_is_used(clean: Live, tmp_path: Path) -> None:
     assert load(clean, "one:x", folder(tmp_path / "1")).status_code == 200
     texts, thread = slow_stream(clean, "one:x")

@@ -41,14 +41,19 @@ def compare(base: Path, adapter: Path, merged: Path, token_ids: Tokens) -> Parit
     """Run `token_ids` through the base with the adapter, without it, and the merged model."""
     token_ids = token_ids[:MAX_TOKENS]
     context = -(-len(token_ids) // BLOCK_SIZE) * BLOCK_SIZE
-    settings = {
-        "activations": "f32",
-        "context": context,
-        "kv_blocks": 2 * context // BLOCK_SIZE,
-        "token_budget": _CHUNK,
-    }
-    beside = load(base, Deployment(model=str(base), **settings))
-    alone = load(merged, Deployment(model=str(merged), **settings))
+    beside, alone = (
+        load(
+            path,
+            Deployment(
+                model=str(path),
+                activations="f32",
+                context=context,
+                kv_blocks=2 * context // BLOCK_SIZE,
+                token_budget=_CHUNK,
+            ),
+        )
+        for path in (base, merged)
+    )
     packed = beside.pack_adapter(open_adapter(adapter, beside.adapter_shapes))
     adapter_id = beside.add_adapter(packed)
     sums = np.zeros(4)
@@ -110,5 +115,5 @@ def _divergence(said: Logits, other: Logits) -> float:
 
 def _log_softmax(logits_TV: NDArray[np.float64]) -> NDArray[np.float64]:
     shifted = logits_TV - logits_TV.max(axis=1, keepdims=True)
-    total: NDArray[np.float64] = np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return shifted - total
+    logs: NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+    return logs

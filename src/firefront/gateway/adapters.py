@@ -170,7 +170,7 @@ class Adapters:
                 return before
             adapter = await self._enter(row)
             if before is not None:
-                self._let_go(before)
+                self._collect_later(before.ref.sha256)
         log.info("adapter served", model=adapter.model, rank=row.rank, sha256=row.sha256)
         return adapter
 
@@ -187,7 +187,7 @@ class Adapters:
                 await store.run(store.adapters.delete, row.account_id, row.id)
             del self._named[_key(row)]
         self._on_gone(adapter)
-        self._let_go(adapter)
+        self._collect_later(row.sha256)
         log.info("adapter removed", model=adapter.model)
 
     async def _enter(self, row: "StoredAdapter") -> ServedAdapter:
@@ -234,17 +234,6 @@ class Adapters:
                 raise OverloadedError("the adapters are being read", retry_after_s=1.0)
             raise NotFoundError("this server stores nothing", code="no_store")
         return self._store, self._contents
-
-    def _let_go(self, adapter: ServedAdapter) -> None:
-        """Give back the memory, then the disk, of what is served no more under any name."""
-        row = adapter.row
-        replica = self._router.get(row.base)
-        others = (other.row for other in self._named.values())
-        if replica is not None and (row.base, row.sha256) not in (
-            (other.base, other.sha256) for other in others
-        ):
-            replica.unload_adapter(row.sha256)
-        self._collect_later(row.sha256)
 
     def _collect_later(self, sha256: str) -> None:
         asyncio.get_running_loop().call_later(self._keep_s, self._collect, sha256)
