@@ -68,7 +68,8 @@ class Project(Function):
         dlow_Tr, dbs = torch.empty_like(low_Tr), []
         for part, b in zip(parts, bs, strict=True):
             dpart = dy[:, part.rows]
-            torch.mul(dpart @ b.to(dy.dtype), part.scale, out=dlow_Tr[:, part.ranks])
+            dlow = dlow_Tr[:, part.ranks]
+            dlow.addmm_(dpart, b.to(dy.dtype), beta=0, alpha=part.scale)
             dbs.append((dpart.t() @ low_Tr[:, part.ranks]).to(b.dtype).mul_(part.scale))
         if dx is not None:
             dx.addmm_(dlow_Tr, a.to(dy.dtype))

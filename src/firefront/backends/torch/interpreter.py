@@ -22,6 +22,7 @@ from firefront.backends.torch.tree import Tree
 from firefront.ops.spec import F32
 from firefront.plan import Op, Plan, Weight
 from firefront.plan.memory import last_uses
+from firefront.plan.select_early import select_early
 
 Load = Callable[[str], F32]  # Hugging Face name -> float32 array
 Ids = NDArray[np.integer[Any]]
@@ -33,7 +34,7 @@ class TorchModel:
     def __init__(self, plan: Plan, load: Load, dtype: torch.dtype = torch.float32) -> None:
         if unknown := [op for op in plan.ops if op.kind not in _OPS]:
             raise ValueError(f"{unknown[0]}: the torch interpreter has no such op")
-        self.plan = plan.without_cache()
+        self.plan = select_early(plan.without_cache())
         self.dtype = dtype
         self._weights = {weight.name: _bind(weight, load, dtype) for weight in plan.weights}
         self._last_use = last_uses(self.plan)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Ids = NDArray[np.int32]
-MIN_SHARED = 8  # tokens; fewer are not worth a segment of their own
+MIN_SHARED = 4  # tokens; fewer are not worth a segment of their own
 
 
 @dataclass(frozen=True, slots=True)
