@@ -113,6 +113,9 @@ def test_what_stays_away_ends_it() -> None:
     script = Script(httpx2.ConnectError("refused"))
     with pytest.raises(ReplicaError, match="refused; is the server running"):
         server_asker(script).ask([question("q")] * 3, lambda: None)
+    script = Script((200, b"no gzip", {"content-encoding": "gzip"}))
+    with pytest.raises(ReplicaError, match="decompressing"):
+        server_asker(script).ask([question("q")], lambda: None)
     script = Script((503, {"error": {"message": "busy"}}))
     (answer,) = server_asker(script).ask([question("q")], lambda: None)
     assert "busy" in (answer.error or "") and len(script.paths) == 1 + MAX_TRIES
@@ -124,6 +127,7 @@ def test_what_stays_away_ends_it() -> None:
         b"", b"[]", b"{}", b"\xff", b"[" * 100_000, {"choices": []}, {"choices": [{}]},
         {"choices": [{"message": None}]}, {"choices": [{"message": {"tool_calls": [{}]}}]},
         {"choices": [{"message": {"tool_calls": 7}}]}, {"choices": {"a": 1}},
+        b'{"choices": [{"message": {}}], "usage": {"prompt_tokens": 1e999}}',
     ],
 )  # fmt: skip
 def test_answers_that_are_none(body: Any) -> None:

@@ -9,9 +9,11 @@ import pytest
 
 from firefront.core.errors import RequestError, StorageFullError
 from firefront.tuning.cleanse import cleanse, decide, finding_text, manifest
-from firefront.tuning.findings import Finding
-from firefront.tuning.inspection import Inspection, inspect
+from firefront.tuning.facts import Facts, facts_of
+from firefront.tuning.findings import MAX_PRIVATE, Finding, findings_of
+from firefront.tuning.inspection import Inspection, _conflicts, inspect
 from firefront.tuning.line_files import manifest_path
+from firefront.tuning.rows import parse_row
 from tests.tuning.chats import Row, chat, labelled, preference, read, write
 
 BASE = labelled(["red", "blue"], 40)  # lines 1 to 40
@@ -76,6 +78,30 @@ def test_conflicting_labels_and_their_majority(tmp_path: Path) -> None:
     decision = decide(inspection)
     assert decision.dropped.keys() == {2, 41, 42, 43}
     assert decision.dropped[42].kind == "duplicate"
+
+
+class Counted(list[Facts]):
+    """Counts how often somebody looks."""
+
+    num_looks = 0
+
+    def __getitem__(self, i: Any) -> Any:
+        self.num_looks += 1
+        return super().__getitem__(i)
+
+
+@pytest.mark.parametrize("rejected", [None, "blue"])
+def test_many_answers_to_one_input_take_no_longer_each(rejected: str | None) -> None:
+    colours = ["red"] * 500 + ["blue"] * 500
+    rows = [
+        chat("Which colour?", colour) if rejected is None
+        else preference("Which colour?", colour, "red" if colour == "blue" else "blue")
+        for colour in colours
+    ]  # fmt: skip
+    facts = Counted(facts_of(parse_row(row, line)) for line, row in enumerate(rows, start=1))
+    found = list(_conflicts(facts, {b"": list(range(1000))}, "texts" if rejected else "labels"))
+    assert [(f.line, f.other) for f in found[499:501]] == [(500, 501), (501, 1)]
+    assert len(found) == 1000 and facts.num_looks < 20 * 1000
 
 
 def test_free_texts_may_differ(tmp_path: Path) -> None:
@@ -151,6 +177,11 @@ def test_private_data_is_flagged_and_not_shown(tmp_path: Path) -> None:
     assert not decision.dropped
     text = json.dumps(manifest(inspection, decision, {}))
     assert key not in text and mail not in text and "API key in messages[0].content" in text
+
+
+def test_more_private_data_than_is_told_is_not_sought() -> None:
+    row = parse_row(chat("ann@example.org " * 100_000, "red"), 1)  # in 4 MiB: a line may be so long
+    assert [f.kind for f in findings_of(row)] == ["personal"] * MAX_PRIVATE
 
 
 def test_what_only_the_whole_set_tells(tmp_path: Path) -> None:

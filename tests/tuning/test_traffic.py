@@ -103,6 +103,14 @@ def test_tools_that_went_well(arguments: str, name: str, result: str, succeeded:
     assert tools_succeeded(logged(tools=[ADD])) is None
 
 
+def test_a_schema_may_require_nonsense() -> None:
+    calling = {"role": "assistant", "content": None, "tool_calls": [call('{"x": 1}', "odd")]}
+    odd = {"type": "function", "function": {"name": "odd", "parameters": {"required": [{}, "x"]}}}
+    assert tools_succeeded(logged(said=calling, tools=[odd])) is True
+    odd["function"]["parameters"]["required"].append("y")
+    assert tools_succeeded(logged(said=calling, tools=[odd])) is False
+
+
 def test_pairs_of_corrections_and_of_scores() -> None:
     pairs = Pairs()
     better = {"role": "assistant", "content": "On Monday."}

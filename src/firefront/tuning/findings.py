@@ -7,6 +7,7 @@ data. Checks over all rows are `inspection`'s.
 import json
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal
 
 import msgspec
@@ -61,19 +62,20 @@ def findings_of(row: Row) -> Iterator[Finding]:
         yield Finding(line=row.line, kind="empty", why="the answer is empty")
     elif cut := _cut(text):
         yield Finding(line=row.line, kind="truncated", why=cut)
-    num = 0
-    for where, part in texts_of(row):
-        for private in find_private(part):
-            num += 1
-            if num <= MAX_PRIVATE:
-                why = f"{private.name} in {where} ({private.shown})"
-                yield Finding(line=row.line, kind=private.kind, why=why)
+    yield from islice(_private(row), MAX_PRIVATE)
 
 
 def ends_open(row: Row) -> bool | None:
     """Whether a long answer ends without a sign that closes it; None for a short one."""
     text = text_of(last_message(row)).rstrip()
     return None if len(text) < _MIN_CUT_CHARS else text[-1] not in _CLOSERS
+
+
+def _private(row: Row) -> Iterator[Finding]:
+    for where, part in texts_of(row):
+        for private in find_private(part):
+            why = f"{private.name} in {where} ({private.shown})"
+            yield Finding(line=row.line, kind=private.kind, why=why)
 
 
 def _cut(text: str) -> str | None:

@@ -169,25 +169,22 @@ def _conflicts(
     that deviate; free texts may differ."""
     for rows in same.values():
         given = Counter(facts[i].answered for i in rows)
+        lines = {facts[i].answered: facts[i].line for i in reversed(rows)}  # the first of each
         for i in rows:
             against = facts[i].reverse
             if against != facts[i].answered and against in given:
-                other = next(j for j in rows if facts[j].answered == against)
                 why = "prefers what another row rejects"
-                yield Finding(
-                    line=facts[i].line, kind="conflict", why=why, other=facts[other].line
-                )
+                yield Finding(line=facts[i].line, kind="conflict", why=why, other=lines[against])
         if answers == "texts" or len(given) == 1:
             continue
         (first, num), (_, next_num) = given.most_common(2)
         majority = first if num > next_num else None
+        earliest, second = sorted(lines, key=lines.__getitem__)[:2]
         for i in rows:
-            if facts[i].answered != majority:
-                other = next(j for j in rows if facts[j].answered != facts[i].answered)
+            if (answer := facts[i].answered) != majority:
+                other = lines[second if answer == earliest else earliest]
                 why = f"{len(given)} answers to one input, {len(rows)} rows"
-                yield Finding(
-                    line=facts[i].line, kind="conflict", why=why, other=facts[other].line
-                )
+                yield Finding(line=facts[i].line, kind="conflict", why=why, other=other)
 
 
 def _duplicates(facts: Sequence[Facts], same: dict[bytes, list[int]]) -> Iterator[Finding]:
@@ -229,10 +226,12 @@ def _near(
     for a, b, share in zip(*(part.tolist() for part in pairs), strict=True):
         if facts[inputs[a][0]].system == facts[inputs[b][0]].system:
             nearest.setdefault(b, (a, share))  # sorted by a
+    given: dict[int, dict[bytes, int]] = {}
     for b, (a, share) in nearest.items():
-        given = {facts[j].answered: facts[j].line for j in reversed(inputs[a])}
+        if a not in given:
+            given[a] = {facts[j].answered: facts[j].line for j in reversed(inputs[a])}
         for i in inputs[b]:
-            first = given.get(facts[i].answered)
+            first = given[a].get(facts[i].answered)
             if answers == "texts" or first is not None:
                 other = facts[inputs[a][0]].line if first is None else first
                 found.append(_near_finding(facts[i], "near_duplicate", share, other))

@@ -160,7 +160,9 @@ def _is_sound(call: Json, tools: Mapping[str, Json]) -> bool:
     if schema is None or not isinstance(arguments, dict):
         return False
     required = schema.get("required")
-    return not isinstance(required, list) or set(required) <= arguments.keys()
+    return not isinstance(required, list) or all(
+        name in arguments for name in required if isinstance(name, str)
+    )
 
 
 def _has_failed(result: Json) -> bool:

@@ -100,7 +100,7 @@ class ServerAsker:
                 self.prices = float(pricing["prompt"]), float(pricing["completion"])
         except (ValueError, KeyError, TypeError, AttributeError):
             return
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise self._gone(error) from None
 
     async def _answer(self, client: httpx2.AsyncClient, question: Question) -> Answer:
@@ -138,7 +138,7 @@ class ServerAsker:
             raise
         except RequestError as error:
             return Answer(error=error.message)
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError):
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError):
             return Answer(error="the server's answer is no chat completion")
 
     async def _score(self, client: httpx2.AsyncClient, text: str) -> TextScore:
@@ -169,7 +169,7 @@ class ServerAsker:
             started_s = time.perf_counter()
             try:
                 response = await client.post(path, json=body)
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 if tried == MAX_TRIES:
                     raise self._gone(error) from None
                 wait_s = pause_s
@@ -217,7 +217,7 @@ class ServerAsker:
         ) as client:
             return await work(client)
 
-    def _gone(self, error: httpx2.TransportError) -> ReplicaError:
+    def _gone(self, error: httpx2.RequestError) -> ReplicaError:
         reason = str(error) or type(error).__name__
         return ReplicaError(f"{self._base}: {reason}; is the server running?")
 

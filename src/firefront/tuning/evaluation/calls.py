@@ -4,10 +4,11 @@ Pure. Owns what counts as equal: names exactly, numbers by value, texts without 
 spaces and punctuation, calls in any order.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from firefront.tuning.evaluation.fields import is_deep, read_object
 
 _NO_MEANING = str.maketrans("", "", " ,./-_*^'\"")
 
@@ -51,17 +52,15 @@ def _only(value: Any) -> Any:
 
 
 def message_calls(message: Mapping[str, Any]) -> tuple[list[Call], int]:
-    """The calls of an assistant's message whose arguments are a JSON object, and how many are
-    none."""
+    """The calls of an assistant's message that have a name and a JSON object as arguments, and how
+    many have not."""
     calls, unread = [], 0
     for call in message.get("tool_calls") or ():
         function = call["function"]
-        arguments = function.get("arguments") or "{}"
-        try:
-            value = json.loads(arguments) if isinstance(arguments, str) else arguments
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
+        value = function.get("arguments") or "{}"
+        if isinstance(value, str):
+            value = read_object(value)
+        if isinstance(value, dict) and isinstance(function["name"], str) and not is_deep(value):
             calls.append(Call(function["name"], value))
         else:
             unread += 1

@@ -39,12 +39,26 @@ class FieldReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that all of the text is, white space aside; None if it is none."""
+    """The JSON object that all of the text is, white space aside; None if it is none, or nested
+    deeper than MAX_DEPTH."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not is_deep(value) else None
+
+
+def is_deep(value: Any) -> bool:
+    """Whether lists and objects lie in each other more than MAX_DEPTH deep."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return bool(level)
 
 
 def fields_of(value: Mapping[str, Any]) -> Fields:
