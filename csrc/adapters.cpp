@@ -25,12 +25,12 @@ float largest(const float* x, int64_t n) {
 
 // The power of two above the largest magnitude of a row of A; 1 for a row of zeros. A's rows over
 // it, and B's columns times it, are exact, and then no rank drowns another when what A gives is
-// rounded with one scale.
+// rounded with one scale. Kept where its inverse is a float too.
 float row_power(const float* row, int64_t cols) {
   const float top = largest(row, cols);
   int exponent = 0;
   std::frexp(top, &exponent);
-  return top > 0 ? std::ldexp(1.0f, exponent) : 1.0f;
+  return top > 0 ? std::ldexp(1.0f, std::clamp(exponent, -126, 126)) : 1.0f;
 }
 
 // x * factor, at most 127, to the nearest whole, ties to even, above kLowRankZero. Adding

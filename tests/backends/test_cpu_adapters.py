@@ -118,6 +118,17 @@ def merged_floats(checkpoint, plan, deltas, scale: float) -> RandomCheckpoint:
     return RandomCheckpoint(checkpoint.config, tensors)
 
 
+@pytest.mark.parametrize("size", [1e-44, 1e-39, 2.0**127])
+def test_any_size_of_a_rank_is_a_number(size: float) -> None:
+    executor = cpu_executor(random_checkpoint(("Q8_0",), seed=7), ISAS[-1])
+    parts = loras(executor.plan, 4, 0)[0]
+    for _, _, a, b in parts:
+        a[1], b[:, 1] = size, 1e-44
+    adapter, tokens = add(executor, parts, 0.5), np.arange(20, dtype=np.int32)
+    got = logits_of(executor, [tokens], [[0, 1]], [(0, 0, 20)], [adapter])
+    assert np.isfinite(np.stack(list(got.values()))).all()
+
+
 def test_pack_adapter_refuses() -> None:
     executor = cpu_executor(random_checkpoint(("Q8_0",), seed=7), ISAS[0])
     native, plan = executor._native, executor.plan
