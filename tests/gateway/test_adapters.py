@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -347,6 +348,22 @@ def test_they_are_there_after_a_restart(make_live: Callable[..., Live], tmp_path
     assert again.stop() == 0
     both = make_live("one", "other", FIREFRONT_HOME=live.home)
     assert listed(both) == ["one", "other", "one:kept", "other:theirs"]
+
+
+def test_lost_files_come_back_with_the_adapter(
+    make_live: Callable[..., Live], tmp_path: Path
+) -> None:
+    live, source = make_live("one"), folder(tmp_path / "1")
+    assert load(live, "one:x", source).status_code == 200
+    before = said(live, "one:x")
+    assert live.stop() == 0
+    for path in (live.home / "adapters").glob("*/*"):
+        if not path.name.startswith("."):
+            shutil.rmtree(path)
+    again = make_live("one", FIREFRONT_HOME=live.home)
+    assert listed(again) == ["one"]
+    assert load(again, "one:x", source, load_inplace=True).status_code == 200
+    assert said(again, "one:x") == before and again.stop() == 0
 
 
 def test_named_on_the_command_line(make_live: Callable[..., Live], tmp_path: Path) -> None:

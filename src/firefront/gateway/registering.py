@@ -113,10 +113,10 @@ def keep(
     staged, facts, base = prepared.staged, prepared.facts, prepared.base
     with contents.lock():
         try:
+            contents.publish(staged)  # also what is there: its files may have been lost
             if replaces and (same := _found(store, account_id, base.name, name)) is not None:
                 if same.sha256 == staged.sha256 and same.is_pinned == is_pinned:
                     return same
-            contents.publish(staged)
             return store.adapters.create(
                 account_id,
                 name=name,
