@@ -277,6 +277,8 @@ def test_a_row_that_poisons_the_loss_is_named(poisoned: Path, tmp_path: Path) ->
     with pytest.raises(TrainingError, match="the rows at lines 18 is not a number") as raised:
         train(poisoned, data, [], CONFIG, tmp_path / "run")
     assert raised.value.lines == [18]
+    with pytest.raises(TrainingError, match="the rows at lines 18 is not a number"):
+        train(poisoned, rows(24), data, CONFIG, tmp_path / "validated")
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,10 @@ def packs(
     longer is alone."""
     chosen: list[int] = []
     num_tokens, last = 0, None
-    for number in sorted(numbers.tolist(), key=lambda i: groups[i][0].token_ids.tolist()):
+    # As bytes, which compare as the ids do and take no object a token.
+    for number in sorted(
+        numbers.tolist(), key=lambda i: groups[i][0].token_ids.astype(">u4").tobytes()
+    ):
         added = 0
         for example in groups[number]:
             added += len(example.token_ids) - _num_shared(last, example.token_ids)

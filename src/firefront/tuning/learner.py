@@ -97,7 +97,20 @@ class Learner:
         objective: Objective,
         go: Go,
     ) -> float:
-        """The loss over the rows of these numbers, as of one batch; Interrupted if `go` says no."""
+        """The loss over the rows of these numbers, as of one batch. Interrupted if `go` says no;
+        TrainingError names the rows whose loss is no number."""
+        loss = self._loss(groups, numbers, objective, go)
+        if not math.isfinite(loss):
+            raise self._failure(groups, numbers, objective, loss)
+        return loss
+
+    def _loss(
+        self,
+        groups: Sequence[Group],
+        numbers: NDArray[np.int64],
+        objective: Objective,
+        go: Go,
+    ) -> float:
         loss = 0.0
         with torch.no_grad():
             for pack in packs(groups, numbers):
@@ -156,7 +169,7 @@ class Learner:
         bad = [
             number
             for number in numbers
-            if not math.isfinite(self.evaluate(groups, np.array([number]), objective, _yes))
+            if not math.isfinite(self._loss(groups, np.array([number]), objective, _yes))
         ]
         lines = sorted({groups[number][0].line for number in (bad or numbers)})
         shown = ", ".join(map(str, lines[:20])) + (", ..." if len(lines) > 20 else "")
