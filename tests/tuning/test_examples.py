@@ -176,6 +176,11 @@ def test_templates_that_teach_something_else_are_refused(
         chat_examples(with_template(starter_path, template), [ASKED, TOLD], line=1)
 
 
+def test_bad_tools_are_told_by_line(starter: Tokenizer) -> None:
+    with pytest.raises(RowError, match=r"line 8: tools\[0\].*"):
+        chat_examples(starter, [ASKED, TOLD], [{"type": "function"}], line=8)
+
+
 def test_preferences_share_their_prompt(starter: Tokenizer) -> None:
     messages = [ASKED, {"role": "assistant", "content": "hm"}, ASKED]
     better, worse = preference_examples(

@@ -138,7 +138,10 @@ class _Prompts:
             {key: value for key, value in message.items() if key != "weight"}
             for message in messages
         ]
-        self._tools = read_tools(list(tools or ()))
+        try:
+            self._tools = read_tools(list(tools or ()))
+        except RequestError as error:
+            raise RowError(line, error.message, param=error.param) from None
         self._line = line
 
     def answer(self, index: int) -> tuple[list[int], tuple[int, int]]:
