@@ -5,6 +5,7 @@ import resource
 import shutil
 import signal
 import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,25 @@ def put(store: AdapterStore, source: Path) -> str:
 
 def shown(store: AdapterStore) -> set[str]:
     return {path.name for path in store.folder.iterdir() if not path.name.startswith(".")}
+
+
+def test_discarding_while_it_is_published_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the server ends while a thread of it is at it."""
+    store, discarding = AdapterStore(tmp_path / "a"), []
+    staged, bury = store.stage(given(tmp_path / "in")), adapter_store._bury
+
+    def meanwhile(path: Path, partial: Path) -> None:
+        bury(path, partial)
+        discarding.append(threading.Thread(target=staged.discard))
+        discarding[0].start()
+        discarding[0].join(0.2)
+
+    monkeypatch.setattr(adapter_store, "_bury", meanwhile)
+    store.publish(staged)
+    discarding[0].join()
+    assert len(list(store.path(staged.sha256).iterdir())) == 2
 
 
 def test_two_files_and_a_template_are_kept_and_nothing_else(tmp_path: Path) -> None:

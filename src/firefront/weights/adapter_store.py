@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 import stat
+import threading
 from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -36,7 +37,8 @@ _PIECE_BYTES = 4 << 20
 
 
 class Staged:
-    """An adapter on its way in: `path` has its files. `publish` it or `discard` it."""
+    """An adapter on its way in: `path` has its files. `publish` it or `discard` it, from any
+    thread: who waited for a thread may give up before it does."""
 
     def __init__(self, path: Path, fd: int, files: list[StoredFile]) -> None:
         self.path = path
@@ -44,23 +46,25 @@ class Staged:
         by_name = {file.name: file.sha256 for file in files}
         self.template_sha256 = by_name.get(TEMPLATE)
         self._fd = fd
+        self._ending = threading.RLock()
 
     def publish(self, target: Path) -> None:
         """Give the files their name. What has it already, whole, is the same."""
-        with disk_errors():
+        with self._ending, disk_errors():
             if target.exists() and _sha256_of(target) == self.sha256:
                 self.discard()
                 return
             _bury(target, self.path.parent)
             os.rename(self.path, target)
             sync_folder(target.parent)
-        self._close()
+            self._close()
 
     def discard(self) -> None:
         """Forget it, unless it has its name already. May be called more than once."""
-        if self._fd >= 0:
-            shutil.rmtree(self.path, ignore_errors=True)
-            self._close()
+        with self._ending:
+            if self._fd >= 0:
+                shutil.rmtree(self.path, ignore_errors=True)
+                self._close()
 
     def _close(self) -> None:
         os.close(self._fd)
