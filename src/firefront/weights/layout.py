@@ -57,6 +57,15 @@ def hf_name(gguf_name: str, family: str) -> str | None:
     return None
 
 
+def gguf_name(name: str, family: str) -> str:
+    """The GGUF name of a layer's weight or bias that `expected_shapes` has: hf_name's inverse."""
+    layer, _, module = name.removeprefix("model.layers.").partition(".")
+    module, _, role = module.rpartition(".")
+    parts = _GGUF_SANDWICH if family == "gemma3" else _GGUF_LAYER
+    part = next(stored for stored, own in parts.items() if own == module)
+    return f"blk.{layer}.{part}.{role}"
+
+
 def expected_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
     """Every tensor of the model by Hugging Face name, with its row-major shape."""
     hidden, ffn = config.hidden_dim, config.ffn_dim
