@@ -1,9 +1,13 @@
 """`firefront adapters`: in the store, and over the API of a server that runs."""
 
+import errno
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -11,9 +15,13 @@ import transformers
 from firefront import LLM, SamplingParams
 from firefront.cli import adapter_places
 from firefront.cli.main import main
+from firefront.core.errors import ModelFileError
 from firefront.engine.parity import Parity
 from firefront.store.store import Store
 from firefront.text.tokenizer import load_tokenizer
+from firefront.weights.adapter import open_adapter
+from firefront.weights.checkpoint import open_checkpoint
+from firefront.weights.layout import adapter_shapes
 from tests.adapter_files import random_adapter
 from tests.gateway.live import Live
 from tests.gateway.test_adapters import folder
@@ -133,6 +141,104 @@ def test_with_a_server(
     assert live.sdk().completions.create(model="two:x", prompt="x").model == "two:x"
     assert run("rm", "two:x", "x")[1] == "removed two:x\nremoved one:x\n"
     assert "NAME FOLDER" in run("ls", "--url", f"{live.url}/v1")[1]
+
+
+def test_exported_files_are_those_that_were_loaded(tiny: Path, run: Run, tmp_path: Path) -> None:
+    """And the GGUF, loaded again, is the same adapter."""
+    base, first = str(tiny / "tiny"), tiny / "first"
+    assert run("load", "mine", str(first), "--model", base)[0] == 0
+    output = tmp_path / "new" / "copy"
+    status, out, err = run("export", "mine", "-o", str(output))
+    assert (status, out, err) == (0, f"wrote {output} (peft)\n", "")
+    names = ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    assert all((output / name).read_bytes() == (first / name).read_bytes() for name in names)
+    assert run("load", "again", str(output), "--model", base)[0] == 0
+    file = tmp_path / "a.gguf"
+    arguments = ["export", "tiny:mine", "--format", "gguf", "--model", base, "-o", str(file)]
+    status, out, err = run(*arguments, "--json")
+    assert (status, json.loads(out)["left_out"], err) == (0, [], "")
+    status, out, err = run("load", "back", str(file), "--model", base)
+    assert status == 0 and out.startswith("tiny:back: rank 4 on down_proj, q_proj; ")
+    found = {facts["name"]: facts for facts in json.loads(run("ls", "--json")[1])["adapters"]}
+    assert found["again"]["sha256"] == found["mine"]["sha256"] != found["back"]["sha256"]
+    back = tmp_path / "back"
+    assert run("export", "back", "-o", str(back))[0] == 0
+    with open_checkpoint(base) as checkpoint:
+        shapes = adapter_shapes(checkpoint.config)
+    ours, theirs = open_adapter(back, shapes), open_adapter(first, shapes)
+    assert ours.parts.keys() == theirs.parts.keys()
+    for name, part in ours.parts.items():
+        other = theirs.parts[name]
+        assert part.scale == other.scale
+        assert np.array_equal(part.a, other.a) and np.array_equal(part.b, other.b)
+
+
+def test_an_export_never_destroys(
+    tiny: Path, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = str(tiny / "tiny")
+    with_template = tmp_path / "template"
+    shutil.copytree(tiny / "first", with_template)
+    (with_template / "chat_template.jinja").write_text("{{ messages }}")
+    assert run("load", "mine", str(with_template), "--model", base)[0] == 0
+    place = tmp_path / "place"
+    (place / "full").mkdir(parents=True)
+    (place / "full" / "thesis.txt").write_text("years")
+    (place / "note").write_text("a note")
+    (place / "link").symlink_to(place / "full")
+    gguf = ["--format", "gguf", "--model", base]
+    for arguments, message in (
+        (["-o", str(place / "full")], "exists; name another path, or take its place with"),
+        (["-o", str(place / "note"), *gguf], "exists; name another path, or take its place with"),
+        (["-o", str(place / "full"), "--replace"], "more in it than an adapter (thesis.txt)"),
+        (["-o", str(place / "note"), "--replace"], "is no folder; name one"),
+        (["-o", str(place / "link"), "--replace"], "is no folder; name one"),
+        (["-o", str(place / "full"), "--replace", *gguf], "is no file; name one"),
+        (["-o", "/", "--replace"], "more in it than an adapter"),
+        (["-o", str(place / "note" / "x")], "place/note: File exists"),
+        (["-o", str(place / "x"), "--format", "onnx"], "--format onnx: must be peft or gguf"),
+        (["-o", str(place / "x"), "--dtype", "f16"], "--dtype f16: must be f32 or f16, and is for"),
+        (["-o", str(place / "x"), *gguf, "--model", str(tiny / "other")], "config.json"),
+    ):
+        status, out, err = run("export", "mine", *arguments)
+        assert (status, out) == (1, "") and message in err and len(err.splitlines()) == 1, err
+    assert "no adapter 'y'" in run("export", "y", "-o", str(place / "x"))[2]
+    assert sorted(path.name for path in place.iterdir()) == ["full", "link", "note"]
+    assert (place / "full" / "thesis.txt").read_text() == "years"
+    copy, file = place / "copy", place / "note"
+    for _ in range(2):
+        assert run("export", "mine", "-o", str(copy), "--replace")[0] == 0
+        status, out, _ = run("export", "mine", "-o", str(file), "--replace", *gguf)
+        assert status == 0 and "chat_template.jinja has no place in it" in out
+    assert (copy / "chat_template.jinja").exists() and file.read_bytes().startswith(b"GGUF")
+
+    def fail(fd: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    before = file.read_bytes()
+    for arguments in (["-o", str(copy)], ["-o", str(file), *gguf, "--dtype", "f16"]):
+        status, _, err = run("export", "mine", *arguments, "--replace")
+        assert status == 1 and "No space left on device" in err
+    assert file.read_bytes() == before and len(list(copy.iterdir())) == 3
+    assert sorted(path.name for path in place.iterdir()) == ["copy", "full", "link", "note"]
+
+
+def test_a_gguf_adapter_is_named_as_the_file(tiny: Path, run: Run, tmp_path: Path) -> None:
+    base, file = str(tiny / "tiny"), tmp_path / "place" / "a.gguf"
+    assert run("load", "mine", str(tiny / "first"), "--model", base)[0] == 0
+    arguments = ["export", "mine", "--format", "gguf", "--model", base, "-o", str(file)]
+    assert run(*arguments)[0] == 0
+    status, _, err = run("load", "x", str(file.parent), "--model", base)
+    assert status == 1 and "to load a GGUF adapter name the file itself, a.gguf" in err
+    status, _, err = run("load", "x", str(tiny / "first"), "--model", str(file))
+    assert status == 1 and "this is an adapter; load it with: firefront adapters load" in err
+    with pytest.raises(ModelFileError, match="taken in by firefront adapters load"):
+        open_adapter(file, {})
+    file.write_bytes(file.read_bytes()[:-40])
+    status, _, err = run("load", "x", str(file), "--model", base)
+    assert status == 1 and "incomplete or damaged" in err and len(err.splitlines()) == 1
 
 
 def test_merged_it_is_a_model_of_its_own(

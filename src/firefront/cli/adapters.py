@@ -40,7 +40,9 @@ def root() -> None:
 @app.command()
 def load(
     name: Annotated[str, typer.Argument(help="What to call it: NAME, or BASE:NAME.")],
-    folder: Annotated[Path, typer.Argument(help="Folder with PEFT's two files.")],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder with PEFT's two files, or a GGUF of llama.cpp's.")
+    ],
     model: Annotated[
         str | None, typer.Option(help="Its base: a name or spec; needed unless NAME says it.")
     ] = None,
@@ -151,6 +153,54 @@ def merge(
             ("  of the base alone", f"{report['top1_base']:.1%}"),
         ]
     )
+
+
+@app.command()
+def export(
+    name: Annotated[str, typer.Argument(help="BASE:NAME, or NAME.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="A new folder for peft, a new file for gguf.")
+    ],
+    format: Annotated[str, typer.Option(help="peft, or gguf: for llama.cpp.")] = "peft",
+    dtype: Annotated[str | None, typer.Option(help="Of a gguf: f32 (the default) or f16.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="For gguf: its base, if that is not known by its name.")
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Take the place of an adapter that is there.")
+    ] = False,
+    store: _Store = None,
+    as_json: _Json = False,
+) -> None:
+    """Write an adapter's files for PEFT or llama.cpp."""
+    from firefront.cli import adapter_export
+    from firefront.cli.adapter_places import Kept
+    from firefront.cli.output import print_json
+    from firefront.core.errors import RequestError
+    from firefront.weights import fetch
+
+    if format not in ("peft", "gguf"):
+        raise RequestError(f"--format {format}: must be peft or gguf", param="format")
+    if dtype is not None and (format == "peft" or dtype not in adapter_export.DTYPES):
+        raise RequestError(f"--dtype {dtype}: must be f32 or f16, and is for gguf", param="dtype")
+    kept = Kept(store)
+    found = kept.find(name)
+    report = adapter_export.export(
+        adapter_export.Export(
+            name=found["model"],
+            folder=kept.folder(found["sha256"]),
+            base=fetch.find_here(model or found["base"]) if format == "gguf" else None,
+            output=output.expanduser().absolute(),
+            dtype=dtype or "f32",
+            replaces=replace,
+        )
+    )
+    if as_json:
+        print_json(report)
+        return
+    print(f"wrote {report['output']} ({format})")
+    for left_out in report["left_out"]:
+        print(f"{left_out} has no place in it; export it as peft to have that too")
 
 
 def _merge(

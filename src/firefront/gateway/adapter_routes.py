@@ -27,7 +27,9 @@ class LoadAdapterRequest(msgspec.Struct, kw_only=True):
     """A folder that becomes an adapter."""
 
     lora_name: Annotated[str, doc("what it is to be called: NAME, or BASE:NAME")]
-    lora_path: Annotated[str, doc("a folder of the server's machine with PEFT's files")]
+    lora_path: Annotated[
+        str, doc("a folder of the server's machine with PEFT's files, or a .gguf file")
+    ]
     load_inplace: Annotated[bool | None, doc("replace the adapter of this name")] = None
     is_3d_lora_weight: Annotated[bool | None, doc("LoRA of experts; refused")] = None
     base_model_name: Annotated[str | None, doc("its base; needed where several serve")] = None

@@ -4,7 +4,10 @@ Blocks: the gateway calls it in threads, the command line as it is. Invariant: a
 has its files, and they fitted the base when it was registered; whatever fails leaves neither.
 """
 
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
     from firefront.store.adapters import StoredAdapter  # heavy
     from firefront.store.store import Store  # heavy
     from firefront.weights.adapter_store import AdapterStore, Staged  # heavy
+
+
+GGUF = ".gguf"
 
 
 @dataclass(frozen=True)
@@ -83,13 +89,34 @@ class Prepared:
 def prepare(
     contents: "AdapterStore", folder: Path, base: BaseModel, read: ReadAdapter = read_adapter
 ) -> Prepared:
-    """Copy an adapter in and read the copy. ModelFileError names what is wrong with it."""
-    staged = contents.stage(folder)
+    """Copy an adapter in and read the copy. ModelFileError names what is wrong with it.
+
+    `folder` may also be a .gguf file, which is kept as PEFT's files that say the same.
+    """
+    with _as_peft(folder, base) as source:
+        staged = contents.stage(source)
     try:
         return Prepared(staged, read(base.path, staged.path), base)
     except BaseException:
         staged.discard()
         raise
+
+
+@contextmanager
+def _as_peft(given: Path, base: BaseModel) -> Iterator[Path]:
+    """The folder that was given, or one made of a GGUF adapter."""
+    if given.suffix != GGUF or not os.path.isfile(given):
+        yield given
+        return
+    from firefront.store.blobs import disk_errors  # heavy
+    from firefront.weights.adapter_gguf import gguf_to_peft
+    from firefront.weights.checkpoint import open_checkpoint
+
+    with open_checkpoint(base.path) as checkpoint:
+        config = checkpoint.config
+    with disk_errors(), tempfile.TemporaryDirectory(prefix="firefront-") as folder:
+        gguf_to_peft(given, config, Path(folder))
+        yield Path(folder)
 
 
 def keep(

@@ -110,6 +110,13 @@ def adapter_sha256(folder: Path) -> str:
 
 
 def _check_folder(folder: Path) -> None:
+    if folder.suffix == ".gguf":
+        raise ModelFileError(
+            folder,
+            "folder",
+            "a GGUF adapter is taken in by firefront adapters load; its files for other uses are "
+            "then written by firefront adapters export",
+        )
     try:
         has_config, has_weights, has_pickle = (
             (folder / name).exists() for name in (CONFIG, WEIGHTS, PICKLE)

@@ -149,7 +149,9 @@ def _folder(source: Path) -> Path:
         raise ModelFileError(source, "folder", "does not exist or cannot be opened") from None
     if not is_folder:
         raise ModelFileError(
-            source, "folder", f"is no folder; name the one that holds {CONFIG} and {WEIGHTS}"
+            source,
+            "folder",
+            f"is no folder; name the one that holds {CONFIG} and {WEIGHTS}, or a .gguf file",
         )
     return folder
 
@@ -212,6 +214,8 @@ def _open(source: Path, name: str) -> int:
                 f"is missing; {_PICKLED} is a pickle, which can run code and is refused: save the "
                 "adapter again with safe_serialization=True"
             )
+        elif name == CONFIG and (file := next(source.glob("*.gguf"), None)) is not None:
+            problem = f"is missing; to load a GGUF adapter name the file itself, {file.name}"
         elif getattr(error, "errno", 0) != errno.ENOENT:
             problem = f"cannot be opened: {error}"
         raise ModelFileError(path, "file", problem) from None

@@ -73,6 +73,10 @@ def config_from_gguf(
             "general.architecture",
             f"{family[:60]!r} is not supported, these are: {', '.join(ARCHITECTURES)}",
         )
+    if metadata.get("general.type") == "adapter":
+        raise general.refuse(
+            "general.type", "this is an adapter; load it with: firefront adapters load"
+        )
     if general.integer("split.count", 1 << 16, 1, low=0) > 1:
         raise general.refuse(
             "split.count", "the model is split over several files; merge them first"
