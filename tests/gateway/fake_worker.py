@@ -6,8 +6,8 @@ from typing import Any
 
 from fakes import BOS, EOS, FakeTokenizer
 
-from firefront.tuning.job import Parts
-from firefront.tuning.worker import main
+from firefront.tuning.jobs.work import ModelFacts, Parts
+from firefront.tuning.jobs.worker import main
 
 
 class TurnTokenizer(FakeTokenizer):
@@ -29,4 +29,8 @@ class TurnTokenizer(FakeTokenizer):
 
 
 if __name__ == "__main__":
-    sys.exit(main(Parts(load_tokenizer=lambda path: TurnTokenizer())))
+    parts = Parts(
+        load_tokenizer=lambda path: TurnTokenizer(),
+        facts=lambda path: ModelFacts(max_len=512, width=64),
+    )
+    sys.exit(main(parts))

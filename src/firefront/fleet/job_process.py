@@ -11,9 +11,9 @@ from contextlib import suppress
 
 import msgspec
 
-from firefront.tuning.work_order import WorkOrder
+from firefront.tuning.jobs.work_order import WorkOrder
 
-DEFAULT_COMMAND = (sys.executable, "-m", "firefront.tuning.worker")
+DEFAULT_COMMAND = (sys.executable, "-m", "firefront.tuning.jobs.worker")
 
 
 class JobProcess:

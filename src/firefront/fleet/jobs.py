@@ -2,12 +2,15 @@
 
 Owns who works on what: a lane leases one job after another, has a process work on it and watches
 it. Knows no training. Invariants: a job is taken up again wherever its process ended, until it has
-died MAX_DEATHS times without getting on; only `deploy` changes what is served.
+died too often without getting on; only `deploy` changes what is served.
 """
 
 import asyncio
+import fcntl
 import secrets
+import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,29 +18,29 @@ import structlog
 
 from firefront.core.errors import FirefrontError
 from firefront.fleet.job_process import DEFAULT_COMMAND, JobProcess
-from firefront.tuning.work_order import BUSY, IDLE, LOOK, WorkOrder
+from firefront.tuning.jobs.work_order import BUSY, IDLE, LOOK, WorkOrder
 
 if TYPE_CHECKING:
     from firefront.store.jobs import Lease, Status, StoredJob  # heavy
     from firefront.store.store import Store  # heavy
 
 HELD_S = 30  # a lease that is not renewed for so long is anybody's
-MAX_DEATHS = 3
 Undo = Callable[[], Awaitable[None]]
-LANES: "tuple[tuple[Status, ...], ...]" = (("validating_files",),)
+LANES: "tuple[tuple[Status, ...], ...]" = (("validating_files",), ("queued", "running"))
 log = structlog.get_logger("firefront.jobs")
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobLimits:
-    """How long to wait for what, in seconds."""
+    """How long to wait for what, in seconds, and how often."""
 
     look_s: float = 2.0  # between two looks into the queue and at the job in work
     listen_s: float = 0.05  # between two looks at whether requests run
     quiet_s: float = 1.0  # without a request: the machine is the job's
     obey_s: float = 30.0  # for a process to stop once its job is paused or cancelled
     stop_s: float = 10.0  # for a process to stop at the server's end
-    backoff_s: float = 1.0  # after a death
+    backoff_s: float = 1.0  # after a death, twice that after the next
+    max_deaths: int = 5  # in a row without getting on: give up
 
 
 class JobRunner:
@@ -64,7 +67,6 @@ class JobRunner:
         self._deploy = deploy
         self._command = command
         self._limits = limits
-        self._owner = f"server-{secrets.token_hex(8)}"
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._lanes: list[asyncio.Task[None]] = []
@@ -92,15 +94,19 @@ class JobRunner:
             self._listening.cancel()
 
     async def _run(self, statuses: "Sequence[Status]") -> None:
+        from firefront.store.jobs import Lease  # heavy
+
         while not self._stopping.is_set():
             changed = self._changed
+            owner = f"server-{secrets.token_hex(8)}"  # one a lease: a lane is told from the others
             try:
+                await asyncio.to_thread(sweep, self._store)
                 job = await self._store.run(
-                    self._store.jobs.lease, self._owner, kind=self._kind, statuses=statuses,
+                    self._store.jobs.lease, owner, kind=self._kind, statuses=statuses,
                     models=list(self._models), for_s=HELD_S,
                 )  # fmt: skip
                 if job is not None:
-                    await self._work(job)
+                    await self._work(Lease(job.account_id, job.id, owner), job)
                     continue
             except FirefrontError as error:  # of the store; it may answer again
                 log.warning("jobs cannot be worked on", error=error.message)
@@ -108,18 +114,15 @@ class JobRunner:
                 log.exception("a job's lane failed")
             await self._pause(changed, self._limits.look_s)
 
-    async def _work(self, job: "StoredJob") -> None:
-        """From its lease to the end of it."""
-        from firefront.store.jobs import Lease  # heavy
-
-        lease = Lease(job.account_id, job.id, self._owner)
-        if job.num_deaths >= MAX_DEATHS:
+    async def _work(self, lease: "Lease", job: "StoredJob") -> None:
+        """From the lease of a job to the end of it."""
+        if job.num_deaths >= self._limits.max_deaths:
             await self._give_up(lease, job)
             return
         if not is_made(job):
             code = await self._process(lease, job)
             job = await self._store.run(self._store.jobs.get, job.account_id, job.id)
-            if job.lease_owner != self._owner:
+            if job.lease_owner != lease.owner:
                 log.info("job's process ended", job=job.id, status=job.status)
                 return
             if code != 0 or not is_made(job):
@@ -144,14 +147,14 @@ class JobRunner:
         log.info("job's process started", job=job.id, status=job.status, pid=process.pid)
         self._processes.append(process)
         try:
-            return await self._watch(process, job)
+            return await self._watch(process, lease, job)
         finally:
             self._processes.remove(process)
             await process.stop(self._limits.stop_s)
 
-    async def _watch(self, process: JobProcess, job: "StoredJob") -> int:
+    async def _watch(self, process: JobProcess, lease: "Lease", job: "StoredJob") -> int:
         """Until it ends, or has to be ended."""
-        unwanted_s = 0.0
+        unwanted_s, num_served = 0.0, 0
         while not self._stopping.is_set():
             changed = self._changed
             ended = asyncio.ensure_future(process.wait(self._limits.look_s))
@@ -163,25 +166,23 @@ class JobRunner:
             elif (code := ended.result()) is not None:
                 return code
             else:
-                unwanted_s = unwanted_s + self._limits.look_s if await self._is_over(job) else 0.0
+                with suppress(FirefrontError):  # what does not work now is tried again at the end
+                    job = await self._store.run(self._store.jobs.get, job.account_id, job.id)
+                    if len(offered := job.outcome.get("adapters", {})) > num_served:
+                        num_served = len(offered)
+                        await self._deploy(job)
+                is_over = job.status in ("paused", "cancelled") or job.lease_owner != lease.owner
+                unwanted_s = unwanted_s + self._limits.look_s if is_over else 0.0
             if unwanted_s > self._limits.obey_s:
                 log.warning("job's process does not stop, killed", job=job.id, pid=process.pid)
                 return await process.stop(0)
         return await process.stop(self._limits.stop_s)
 
-    async def _is_over(self, job: "StoredJob") -> bool:
-        """Whether the process should have stopped."""
-        try:
-            now = await self._store.run(self._store.jobs.get, job.account_id, job.id)
-        except FirefrontError:
-            return False
-        return now.status in ("paused", "cancelled") or now.lease_owner != self._owner
-
     async def _finish(self, lease: "Lease", job: "StoredJob") -> None:
         """Put what it made into service; then it has succeeded."""
         from firefront.store.job_log import Entry  # heavy
         from firefront.store.jobs import LeaseLostError
-        from firefront.tuning.request import error_object
+        from firefront.tuning.jobs.request import error_object
 
         jobs = self._store.jobs
         try:
@@ -234,6 +235,16 @@ class JobRunner:
             pass
 
 
+def sweep(store: "Store") -> None:
+    """Remove the folders of jobs that have ended, unless somebody still works there."""
+    for lock in list(store.job_folder.glob("*/lock")):
+        if lock.parent.name in store.jobs.unfinished():
+            continue
+        with suppress(OSError), lock.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
+
+
 def is_made(job: "StoredJob") -> bool:
     """Whether the process has done all that is its part."""
-    return "adapter_folder" in job.outcome
+    return bool(job.outcome.get("is_made"))

@@ -1,6 +1,6 @@
 """The body that creates a job, as OpenAI shapes it, and the request that it means.
 
-Ranges are `tuning/request.py`'s business. Invariant: what would change the outcome and is not
+Ranges are `tuning/jobs/request.py`'s business. Invariant: what would change the outcome and is not
 supported is refused by name.
 """
 
@@ -13,7 +13,7 @@ from firefront.gateway.fields import doc
 from firefront.gateway.schemas import Refusal, given
 
 if TYPE_CHECKING:
-    from firefront.tuning.request import TuningRequest  # heavy
+    from firefront.tuning.jobs.request import TuningRequest  # heavy
 
 Auto = Literal["auto"]
 _HYPERPARAMETERS = "hyperparameters"
@@ -78,7 +78,7 @@ class CreateJobRequest(msgspec.Struct, kw_only=True):
 
 def tuning_request(parsed: CreateJobRequest) -> "TuningRequest":
     """What is asked for, checked; RequestError names the field at fault."""
-    from firefront.tuning import request as asked  # heavy
+    from firefront.tuning.jobs import request as asked  # heavy
 
     method = _method(parsed.method)
     found, place = parsed.hyperparameters, _HYPERPARAMETERS

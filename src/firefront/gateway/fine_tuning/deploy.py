@@ -1,17 +1,17 @@
 """What a job made goes into service: the part of a gateway in its jobs.
 
-Owns which folder becomes which adapter; knows no training. Invariant: a model is asked for by the
-name that its job says from the moment the job has succeeded.
+Owns which folders become which adapters; knows no training. Invariant: a model can be asked
+for by the name that its job says from the moment the job has succeeded.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firefront.fleet.jobs import JobLimits, JobRunner
+from firefront.fleet.jobs import JobLimits, JobRunner, Undo
 from firefront.gateway.registering import BaseModel
 from firefront.gateway.state import Gateway
-from firefront.tuning.request import KIND, adapter_name, request_of
+from firefront.tuning.jobs.request import KIND
 
 if TYPE_CHECKING:
     from firefront.store.jobs import StoredJob  # heavy
@@ -29,17 +29,25 @@ def job_runner(
 ) -> JobRunner:
     """What works on the tuning jobs of a gateway's models."""
 
-    async def deploy(job: "StoredJob") -> Callable[[], Awaitable[None]]:
-        """Serve the adapter that a job left; gives what takes it back."""
-        adapter = await gateway.adapters.add(
-            job.account_id,
-            Path(job.outcome["adapter_folder"]),
-            name=adapter_name(job.id, request_of(job).suffix),
-            base=BaseModel(job.model, models[job.model]),
-            replaces=True,
-            job_id=job.id,
-        )
-        return lambda: gateway.adapters.remove(adapter)
+    async def deploy(job: "StoredJob") -> Undo:
+        """Serve the adapters that a job offers."""
+        served = [
+            await gateway.adapters.add(
+                job.account_id,
+                Path(folder),
+                name=model.removeprefix(f"{job.model}:"),
+                base=BaseModel(job.model, models[job.model]),
+                replaces=True,
+                job_id=job.id,
+            )
+            for model, folder in job.outcome["adapters"].items()
+        ]
+
+        async def undo() -> None:
+            for adapter in served:
+                await gateway.adapters.remove(adapter)
+
+        return undo
 
     return JobRunner(
         store,

@@ -35,7 +35,7 @@ _PAGE: dict[str, dict[str, Any]] = {
 @router.post(_JOBS, summary="Create a job", openapi_extra=accepts(CreateJobRequest))
 async def create_job(request: Request) -> Response:
     """Tunes an adapter for a base model; it is served when the job has succeeded."""
-    from firefront.tuning import request as asked  # heavy
+    from firefront.tuning.jobs import request as asked  # heavy
 
     exchange = Exchange(request)
     parsed = await exchange.parse(CreateJobRequest)
@@ -58,7 +58,7 @@ async def create_job(request: Request) -> Response:
 )
 async def list_jobs(request: Request) -> Response:
     """Newest first; several `metadata[KEY]=VALUE` must all be met."""
-    from firefront.tuning.request import KIND  # heavy
+    from firefront.tuning.jobs.request import KIND  # heavy
 
     gateway: Gateway = request.app.state.gateway
     query = page_query(request, default_limit=20, max_limit=MAX_PAGE, default_order="desc")

@@ -4,14 +4,14 @@ Owns the words of a refusal: by line, each kind of problem counted. Knows no sto
 Invariant: rows that passed here become examples without an error.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from firefront.core.errors import RequestError
 from firefront.text.tokenizer import Tokenizer
 from firefront.tuning.examples import Example, RowError, chat_examples, preference_examples
-from firefront.tuning.request import Method
+from firefront.tuning.jobs.request import Method
 from firefront.tuning.rows import (
     ChatRow,
     PreferenceRow,
@@ -102,12 +102,20 @@ def examples_of(row: Row, tokenizer: Tokenizer, method: Method, max_len: int) ->
 
 
 def read_examples(
-    path: Path, tokenizer: Tokenizer, method: Method, max_len: int, on_row: OnRow = lambda: None
+    path: Path,
+    tokenizer: Tokenizer,
+    method: Method,
+    max_len: int,
+    *,
+    left_out: Set[int] = frozenset(),
+    on_row: OnRow = lambda: None,
 ) -> Iterator[list[Example]]:
-    """The examples of each row of a file that was checked."""
+    """The examples of each row of a file that was checked, but for some lines."""
     with open_rows(path) as stream:
         for row in RowReader(stream, path.name):
             on_row()
+            if row.line in left_out:
+                continue
             yield examples_of(row, tokenizer, method, max_len)
 
 

@@ -12,6 +12,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from io import FileIO
 
 import msgspec
 
@@ -19,10 +20,10 @@ from firefront.core.errors import FirefrontError
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, LeaseLostError
 from firefront.store.store import Store
-from firefront.tuning.job import Parts, work_on
-from firefront.tuning.reporter import Reporter, Stopped
-from firefront.tuning.request import error_object
-from firefront.tuning.work_order import BUSY, IDLE, LOOK, WorkOrder
+from firefront.tuning.jobs.reporter import Reporter, Stopped
+from firefront.tuning.jobs.request import error_object
+from firefront.tuning.jobs.work import Parts, work_on
+from firefront.tuning.jobs.work_order import BUSY, IDLE, LOOK, WorkOrder
 
 EXIT_FAILED = 3  # something of ours went wrong; the job is taken up again
 _OBEY_S = 20.0  # to stop by itself, else it is ended
@@ -31,12 +32,13 @@ _IOPRIO_SET, _IOPRIO_PROCESS, _IOPRIO_IDLE = 251, 1, 3 << 13  # x86-64's number 
 
 def main(parts: Parts) -> int:
     """Work on the job that standard input names; the exit code."""
-    order = msgspec.json.decode(sys.stdin.buffer.readline(), type=WorkOrder)
+    # A buffer has a lock, and a thread that waits for input would hold it to the end.
+    told = open(0, "rb", buffering=0, closefd=False)
+    order = msgspec.json.decode(told.readline(), type=WorkOrder)
     store = Store.open(order.store)
     lease = Lease(order.account_id, order.job_id, order.owner)
     reporter = Reporter(store, lease)
-    threading.Thread(target=_listen, args=(reporter,), name="listen", daemon=True).start()
-    reporter.start()
+    threading.Thread(target=_listen, args=(told, reporter), name="listen", daemon=True).start()
     try:
         return _work(store, lease, reporter, order, parts)
     finally:
@@ -48,6 +50,7 @@ def _work(
     store: Store, lease: Lease, reporter: Reporter, order: WorkOrder, parts: Parts
 ) -> int:
     try:
+        reporter.start()
         work_on(store, lease, reporter, order.model_path, parts)
         return 0
     except Stopped:
@@ -76,6 +79,8 @@ def _work(
 def be_modest() -> None:
     """Leave the machine to whoever serves: run when nobody else wants to, be the first to go when
     memory is short, leave no core file."""
+    # Threads of torch that wait for each other must not burn the time of those that compute.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signal_number, signal.SIG_IGN)  # the end of its input stops it
@@ -91,9 +96,9 @@ def be_modest() -> None:
         libc.syscall(_IOPRIO_SET, _IOPRIO_PROCESS, 0, _IOPRIO_IDLE)
 
 
-def _listen(reporter: Reporter) -> None:
+def _listen(told: FileIO, reporter: Reporter) -> None:
     """Read letters to the end of the input, which ends the process, if need be at once."""
-    while letter := sys.stdin.buffer.read(1):
+    while letter := told.read(1):
         if letter in (BUSY, IDLE):
             reporter.is_busy = letter == BUSY
         elif letter == LOOK:

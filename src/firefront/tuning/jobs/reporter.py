@@ -6,8 +6,10 @@ hears within a second or so that he should stop; what was said before `flush` re
 
 import threading
 import time
+from pathlib import Path
 from typing import Any, Literal
 
+from firefront.backends.cpu.machine import num_cpus
 from firefront.core.errors import FirefrontError
 from firefront.store.job_log import Checkpoint, Entry
 from firefront.store.jobs import Lease, LeaseLostError, StoredJob
@@ -39,22 +41,27 @@ class Reporter:
         self._checkpoints: list[Checkpoint] = []
         self._outcome: dict[str, Any] = {}
         self._got_on = False
+        self._adapters: dict[str, str] = {}  # folders by the model's name
         self._wanted: Wanted = "run"
         self._is_told_to_stop = False
         self._renewed_s = time.monotonic()
         self._poked = threading.Event()
         self._closed = False
         self._beat = threading.Thread(target=self._run, name="beat", daemon=True)
+        self._num_cpus = num_cpus()
         self.is_busy = True  # whether requests run beside; set from outside
 
     def start(self) -> None:
+        """Beat from now on. LeaseLostError if there is no such lease any more."""
+        self._adapters = dict(self.flush().outcome.get("adapters", {}))
         self._beat.start()
 
     def close(self) -> None:
         """Beat no more."""
         self._closed = True
         self._poked.set()
-        self._beat.join()
+        if self._beat.is_alive():
+            self._beat.join()
 
     def wanted(self) -> Wanted:
         """Whether to go on."""
@@ -64,6 +71,10 @@ class Reporter:
         """Stopped, unless the work is to go on."""
         if (wanted := self.wanted()) != "run":
             raise Stopped(wanted)
+
+    def num_threads(self) -> int:
+        """How many to compute with just now: one beside requests, else all."""
+        return 1 if self.is_busy else self._num_cpus
 
     def tell_to_stop(self) -> None:
         """Whoever started this process wants it to end; the job goes on later."""
@@ -85,12 +96,17 @@ class Reporter:
         """A measurement; said once a `key`."""
         self.say(message, type="metrics", data=data, key=key)
 
-    def reach(self, checkpoint: Checkpoint, message: str) -> None:
-        """A checkpoint is on disk: work from here on does not count as repeated."""
+    def reach(self, checkpoint: Checkpoint, path: Path, message: str) -> None:
+        """A checkpoint is there; its adapter lies at `path`."""
         with self._waiting:
             self._checkpoints.append(checkpoint)
+        self.offer(checkpoint.model, path)
         self.say(message, key=f"checkpoint {checkpoint.step}")
-        self.get_on()
+
+    def offer(self, model: str, path: Path) -> None:
+        """The adapter at `path` may be served as `model`."""
+        self._adapters[model] = str(path)
+        self.note(adapters=dict(self._adapters))
 
     def get_on(self) -> None:
         """Something was finished: earlier deaths are forgotten."""

@@ -124,6 +124,11 @@ def adapter_name(job_id: str, suffix: str | None) -> str:
     return "-".join(part for part in ("ft", _slug(suffix or ""), number) if part)
 
 
+def model_name(job: StoredJob) -> str:
+    """What the tuned model of a job is asked for by."""
+    return f"{job.model}:{adapter_name(job.id, request_of(job).suffix)}"
+
+
 def _slug(text: str) -> str:
     """`text` as it may stand in a model's name and in a URL."""
     return _UNFIT.sub("-", text).strip("-")

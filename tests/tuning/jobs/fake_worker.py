@@ -1,0 +1,163 @@
+"""A job's process whose training is played: short steps, a state on disk now and then.
+
+The model's path is a folder; files in it make the trainer misbehave: `nan` (a row of line 3),
+`full` (no room), `crash` (an error of ours), `die` (the process ends), `deaf` (it does not stop).
+What it was told of threads goes into `threads`.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from firefront.core.errors import StorageFullError
+from firefront.tuning.adapter_file import write_adapter
+from firefront.tuning.evaluation.compare import compare
+from firefront.tuning.evaluation.gate import decide
+from firefront.tuning.evaluation.record import (
+    Costs,
+    DataFacts,
+    EvalRecord,
+    ModelResult,
+    Outcome,
+    Report,
+    RowFacts,
+)
+from firefront.tuning.events import EpochSaved, Evaluation, Metrics, TrainingError, TrainResult
+from firefront.tuning.jobs.canary import Parity
+from firefront.tuning.jobs.work import ModelFacts, Parts
+from firefront.tuning.jobs.worker import main
+from firefront.tuning.line_files import replacing
+from tests.gateway.fake_worker import TurnTokenizer
+
+STEP_S = 0.02
+
+
+def train(
+    model_path: str,
+    train_examples: Sequence[Any],
+    valid_examples: Sequence[Any],
+    config: Any,
+    folder: Path,
+    on_event: Callable[[Any], None],
+    wanted: Callable[[], str],
+    num_threads: Callable[[], int],
+) -> TrainResult:
+    folder.mkdir(parents=True, exist_ok=True)
+    misbehave(Path(model_path))
+    epoch_len = -(-len(train_examples) // config.batch_size)
+    num_steps = epoch_len * config.num_epochs
+    state = folder / "state.json"
+    step = json.loads(state.read_bytes())["step"] if state.exists() else 0
+    result: dict[str, Any] = {"steps": step, "num_steps": num_steps, "trained_tokens": step * 10}
+    while step < num_steps:
+        if wanted() != "run" and not (Path(model_path) / "deaf").exists():
+            keep(state, step)
+            return TrainResult(status="paused" if wanted() == "pause" else "cancelled", **result)
+        with (Path(model_path) / "threads").open("a") as file:
+            file.write(f"{num_threads()}\n")
+        time.sleep(STEP_S)
+        step += 1
+        loss = loss_of(step, config)
+        on_event(
+            Metrics(step=step, epoch=1, train_loss=loss, learning_rate=1e-3, grad_norm=1.0,
+                    tokens=10, tokens_s=100.0)
+        )  # fmt: skip
+        if step % epoch_len == 0:
+            on_event(Evaluation(step=step, epoch=1, valid_loss=loss, is_best=True))
+            path = save(folder / "epochs" / f"{step:03d}", step, config)
+            on_event(EpochSaved(step=step, epoch=step // epoch_len, path=path, train_loss=loss,
+                                valid_loss=loss))  # fmt: skip
+        if step % config.save_every == 0:
+            keep(state, step)
+    adapter = save(folder / "adapter", step, config)
+    (folder / "metrics.csv").write_text("step,train_loss,valid_loss,learning_rate\n1,2,,3\n")
+    return TrainResult(
+        status="succeeded", steps=step, num_steps=num_steps, trained_tokens=step * 10,
+        valid_loss=loss_of(step, config), best_step=step, adapter=adapter,
+    )  # fmt: skip
+
+
+def keep(state: Path, step: int) -> None:
+    with replacing(state) as file:
+        file.write(json.dumps({"step": step}).encode())
+
+
+def loss_of(step: int, config: Any) -> float:
+    return config.lora.rank / 10 / step
+
+
+def save(folder: Path, step: int, config: Any) -> Path:
+    """An adapter that appears by one rename."""
+    if not folder.exists():
+        part = folder.with_name(f".{folder.name}.{os.getpid()}")
+        part.mkdir(parents=True)
+        a = np.full((2, 4), step, np.float32)
+        write_adapter(part, [("model.layers.0.mlp.up_proj", a, a.T.copy())], config.lora, "base")
+        part.rename(folder)
+    return folder
+
+
+def misbehave(model: Path) -> None:
+    if (model / "nan").exists():
+        raise TrainingError("the loss of the rows at lines 3 is not a number", [3])
+    if (model / "full").exists():
+        raise StorageFullError("the checkpoint after step 4 does not fit; free some space")
+    if (model / "crash").exists():
+        raise ZeroDivisionError
+    if (model / "die").exists():
+        os._exit(9)
+
+
+def evaluate(spec: Any, **_: Any) -> EvalRecord:
+    """One row that the tuned model gets right."""
+
+    def result(name: str, score: float) -> ModelResult:
+        costs = Costs(
+            wall_s=1.0, num_prompt=1, num_output=1, tokens_per_row=2.0, latency_p50_s=0.1,
+            latency_p95_s=0.1, streams=None, num_cut=0, num_failed=0, dollars=None,
+        )  # fmt: skip
+        outcomes = [Outcome(answer="a", score=score)]
+        report = Report(metrics={"accuracy": score})
+        return ModelResult(name=name, report=report, costs=costs, outcomes=outcomes)
+
+    found = compare([0.0], [1.0])
+    return EvalRecord(
+        created="now",
+        data=DataFacts(name="valid.jsonl", sha256="0" * 64, num_rows=1, seed=0),
+        kind="exact",
+        main="accuracy",
+        is_constrained=False,
+        rows=[RowFacts(line=1, question="q", reference="a")],
+        model=result("tuned", 1.0),
+        against=result("base", 0.0),
+        comparison=found,
+        decision=decide(found, []),
+    )
+
+
+def check_parity(model_path: str, adapter: Path, examples: Any) -> Parity:
+    assert {path.name for path in adapter.iterdir()} == {
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    }
+    return Parity(num_tokens=10, base_kl=1e-4, adapter_kl=1e-4, effect=0.1)
+
+
+if __name__ == "__main__":
+    sys.exit(
+        main(
+            Parts(
+                load_tokenizer=lambda path: TurnTokenizer(),
+                facts=lambda path: ModelFacts(max_len=512, width=64),
+                train=train,
+                evaluate=evaluate,
+                check_parity=check_parity,
+            )
+        )
+    )

@@ -1,0 +1,298 @@
+"""Processes that work on jobs: killed, dying, failing, told to stop. The training is played."""
+
+import asyncio
+import dataclasses
+import os
+import random
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from firefront.core.errors import FirefrontError, RequestError
+from firefront.fleet.jobs import JobLimits, JobRunner, sweep
+from firefront.store.job_log import Entry
+from firefront.store.jobs import StoredJob
+from firefront.store.store import Store
+from firefront.tuning.jobs.request import KIND, Hyperparameters, TuningRequest, create_job
+from firefront.weights.safetensors import SafetensorsFile
+from tests.gateway.fine_tuning.conftest import lines_of
+from tests.store.inside import add_file
+from tests.tuning.tiny_chat import colours
+
+ROOT = Path(__file__).parents[3]
+COMMAND = (sys.executable, str(Path(__file__).with_name("fake_worker.py")))
+LIMITS = JobLimits(
+    look_s=0.1, listen_s=0.01, quiet_s=0.05, obey_s=1.0, stop_s=5.0, backoff_s=0.01, max_deaths=2
+)
+LIMIT_S = 60
+
+
+class World:
+    """A store, a model and what was deployed."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        self.home = tmp_path / "home"
+        self.store = Store.open(None, self.home)
+        self.model = tmp_path / "model"
+        self.model.mkdir()
+        self.deployed: dict[str, bytes] = {}
+        self.undone = 0
+        self.is_busy = False
+        self.refuses: FirefrontError | None = None
+
+    def job(self, **hyperparameters: Any) -> StoredJob:
+        """A new one: 48 rows to learn from, 3 steps an epoch."""
+        file = add_file(self.store, lines_of(colours(60)), purpose="fine-tune")
+        fields = {"n_epochs": 20, "batch_size": 16, "learning_rate": 1e-3, **hyperparameters}
+        request = TuningRequest(training_file=file.id, hyperparameters=Hyperparameters(**fields))
+        return create_job(self.store, "local", "m", request, {})
+
+    def get(self, job: StoredJob) -> StoredJob:
+        return self.store.jobs.get("local", job.id)
+
+    def events(self, job: StoredJob) -> list[str]:
+        page = self.store.jobs.events("local", job.id, limit=1000, order="asc")
+        return [event.message for event in page.items]
+
+    async def deploy(self, job: StoredJob) -> Callable[[], Awaitable[None]]:
+        if self.refuses is not None:
+            raise self.refuses
+        for model, folder in job.outcome["adapters"].items():
+            whole = SafetensorsFile(Path(folder) / "adapter_model.safetensors")
+            assert len(whole.tensors) == 2
+            whole.close()
+            self.deployed[model] = (Path(folder) / "adapter_model.safetensors").read_bytes()
+
+        async def undo() -> None:
+            self.undone += 1
+
+        return undo
+
+    @asynccontextmanager
+    async def running(self, **options: Any) -> AsyncIterator[JobRunner]:
+        runner = JobRunner(
+            self.store, kind=KIND, models={"m": str(self.model)}, store_url=None,
+            is_busy=lambda: self.is_busy, deploy=self.deploy,
+            **{"command": COMMAND, "limits": LIMITS, **options},
+        )  # fmt: skip
+        runner.start()
+        try:
+            yield runner
+        finally:
+            await runner.stop()
+
+    async def until(self, check: Callable[[], Any]) -> Any:
+        async with asyncio.timeout(LIMIT_S):
+            while not (found := check()):
+                await asyncio.sleep(0.01)
+        return found
+
+    async def ended(self, job: StoredJob) -> StoredJob:
+        return await self.until(
+            lambda: now if (now := self.get(job)).finished_at is not None else None
+        )
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    monkeypatch.setenv("FIREFRONT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("PYTHONPATH", f"{ROOT / 'src'}:{ROOT}:{ROOT / 'tests' / 'gateway'}")
+    return World(tmp_path)
+
+
+def step_messages(world: World, job: StoredJob) -> list[str]:
+    return [message for message in world.events(job) if message.startswith("Step ")]
+
+
+def test_killed_anywhere_it_ends_the_same(world: World) -> None:
+    async def run(kills: int) -> tuple[StoredJob, dict[str, bytes]]:
+        world.deployed.clear()
+        job = world.job()
+        rng = random.Random(kills)
+        often = dataclasses.replace(LIMITS, max_deaths=100)
+        async with world.running(limits=often) as runner:
+            for _ in range(kills):
+                await world.until(lambda: runner._processes or world.get(job).finished_at)
+                await asyncio.sleep(rng.uniform(0, 1.5))
+                for process in runner._processes:
+                    os.kill(process.pid, signal.SIGKILL)
+            return await world.ended(job), dict(world.deployed)
+
+    whole, expected = asyncio.run(run(0))
+    killed, found = asyncio.run(run(6))
+    assert whole.status == killed.status == "succeeded", killed.error
+    assert list(found.values()) == list(expected.values())  # the same adapters, all of them whole
+    assert step_messages(world, killed) == step_messages(world, whole)
+    assert len(step_messages(world, whole)) == 60 + 20  # and an evaluation an epoch
+    assert len(world.store.jobs.checkpoints("local", killed.id).items) == 3
+    assert killed.outcome["fine_tuned_model"] == f"m:ft-{killed.id[6:14]}"
+    assert killed.outcome["trained_tokens"] == 600
+
+
+def test_one_that_always_dies_is_given_up(world: World) -> None:
+    (world.model / "die").touch()
+    job = world.job()
+
+    async def run() -> StoredJob:
+        async with world.running():
+            return await world.ended(job)
+
+    failed = asyncio.run(run())
+    assert (failed.status, failed.error["code"]) == ("failed", "process_died")
+    assert "died 2 times" in failed.error["message"]
+    assert world.deployed == {}
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "words"),
+    [
+        ("nan", "training_failed", "lines 3"),
+        ("full", "storage_full", "free some space"),
+        ("crash", "process_died", "died 2 times"),
+    ],
+)
+def test_what_goes_wrong_is_said(world: World, how: str, code: str, words: str) -> None:
+    (world.model / how).touch()
+    job = world.job()
+
+    async def run() -> StoredJob:
+        async with world.running():
+            return await world.ended(job)
+
+    failed = asyncio.run(run())
+    assert (failed.status, failed.error["code"]) == ("failed", code)
+    assert words in failed.error["message"] and world.events(job)[-1] == failed.error["message"]
+    if how == "crash":
+        assert any("Internal error (ZeroDivisionError)" in line for line in world.events(job))
+
+
+def test_pause_resume_and_cancel_reach_the_process(world: World) -> None:
+    job = world.job(n_epochs=50)
+
+    async def run() -> None:
+        jobs = world.store.jobs
+        async with world.running() as runner:
+            await world.until(lambda: step_messages(world, job))
+            jobs.pause("local", job.id, Entry(message="paused"))
+            runner.wake()
+            await world.until(lambda: world.get(job).lease_owner is None)
+            num_steps = len(step_messages(world, job))
+            await asyncio.sleep(0.3)
+            assert len(step_messages(world, job)) == num_steps
+            jobs.resume("local", job.id, Entry(message="resumed"))
+            runner.wake()
+            await world.until(lambda: len(step_messages(world, job)) > num_steps)
+            jobs.cancel("local", job.id, Entry(message="cancelled"))
+            runner.wake()
+            await world.until(lambda: not runner._processes)
+            await world.until(lambda: not list(world.store.job_folder.glob("*")))
+
+    asyncio.run(run())
+    assert world.get(job).status == "cancelled" and world.deployed == {}
+    assert world.get(job).num_deaths == 0
+
+
+def test_a_process_that_does_not_obey_is_killed(world: World) -> None:
+    (world.model / "deaf").touch()
+    job = world.job(n_epochs=50)
+
+    async def run() -> None:
+        async with world.running() as runner:
+            await world.until(lambda: step_messages(world, job))
+            world.store.jobs.cancel("local", job.id, Entry(message="cancelled"))
+            await world.until(lambda: not runner._processes)
+
+    asyncio.run(run())
+    assert world.get(job).status == "cancelled"
+
+
+def test_the_end_of_the_server_is_a_pause(world: World) -> None:
+    job = world.job()
+
+    async def run() -> StoredJob:
+        async with world.running():
+            await world.until(lambda: step_messages(world, job))
+        left = world.get(job)
+        assert (left.status, left.lease_owner, left.num_deaths) == ("queued", None, 0)
+        async with world.running():
+            return await world.ended(job)
+
+    assert asyncio.run(run()).status == "succeeded"
+    steps = step_messages(world, job)
+    assert len(set(steps)) == len(steps) == 80
+
+
+def test_what_was_made_is_deployed_by_the_next_server(world: World) -> None:
+    """A server that died between the two: nothing is trained again."""
+    job = world.job()
+
+    async def run() -> StoredJob:
+        async with world.running() as runner:
+            world.refuses = RequestError("not now")
+            runner._finish = asyncio.Event().wait  # type: ignore[assignment]
+            runner._finish = lambda *args: asyncio.sleep(0)  # type: ignore[method-assign]
+            made = await world.until(
+                lambda: now if (now := world.get(job)).outcome.get("is_made") else None
+            )
+        world.refuses = None
+        world.store.jobs.release(_lease(made))
+        async with world.running(command=("/bin/false",)):
+            return await world.ended(job)
+
+    ended = asyncio.run(run())
+    assert ended.status == "succeeded" and len(world.deployed) == 4
+
+
+def test_a_model_that_cannot_be_served_fails_the_job(world: World) -> None:
+    world.refuses = RequestError("does not fit the base", code="invalid_model_file")
+    job = world.job()
+
+    async def run() -> StoredJob:
+        async with world.running():
+            return await world.ended(job)
+
+    failed = asyncio.run(run())
+    assert (failed.status, failed.error["code"]) == ("failed", "invalid_model_file")
+
+
+def test_one_thread_while_requests_run(world: World) -> None:
+    world.is_busy = True
+    job = world.job(n_epochs=50)
+
+    async def run() -> None:
+        told = world.model / "threads"
+        async with world.running():
+            await world.until(lambda: told.exists() and told.read_text())
+            assert set(told.read_text().split()) == {"1"}
+            world.is_busy = False
+            most = str(len(os.sched_getaffinity(0)))
+            await world.until(lambda: told.read_text().split()[-1] == most)
+            world.is_busy = True
+            await world.until(lambda: told.read_text().split()[-1] == "1")
+            world.store.jobs.cancel("local", job.id, Entry(message="enough"))
+
+    asyncio.run(run())
+
+
+def test_a_folder_in_use_is_not_swept(world: World) -> None:
+    import fcntl
+
+    folder = world.store.job_folder / "ftjob-gone"
+    folder.mkdir(parents=True)
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sweep(world.store)
+        assert folder.exists()
+    sweep(world.store)
+    assert not folder.exists()
+
+
+def _lease(job: StoredJob) -> Any:
+    from firefront.store.jobs import Lease
+
+    return Lease(job.account_id, job.id, job.lease_owner or "")
