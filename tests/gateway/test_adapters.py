@@ -354,15 +354,20 @@ def test_lost_files_come_back_with_the_adapter(
     make_live: Callable[..., Live], tmp_path: Path
 ) -> None:
     live, source = make_live("one"), folder(tmp_path / "1")
-    assert load(live, "one:x", source).status_code == 200
+    part = folder(tmp_path / "2", template="SYSTEM ")
+    for name, path in (("one:x", source), ("one:part", part)):
+        assert load(live, name, path).status_code == 200
     before = said(live, "one:x")
     assert live.stop() == 0
     for path in (live.home / "adapters").glob("*/*"):
-        if not path.name.startswith("."):
+        if (path / "chat_template.jinja").exists():
+            (path / "chat_template.jinja").unlink()
+        elif not path.name.startswith("."):
             shutil.rmtree(path)
     again = make_live("one", FIREFRONT_HOME=live.home)
     assert listed(again) == ["one"]
-    assert load(again, "one:x", source, load_inplace=True).status_code == 200
+    for name, path in (("one:x", source), ("one:part", part)):
+        assert load(again, name, path, load_inplace=True).status_code == 200
     assert said(again, "one:x") == before and again.stop() == 0
 
 

@@ -60,11 +60,13 @@ def read_adapter(base_path: str, folder: Path) -> AdapterFacts:
 
 
 def template_text(file: Path) -> str:
-    """A chat template that lies beside an adapter."""
+    """A chat template that lies beside an adapter; ModelFileError if it cannot be read."""
     try:
         return file.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise ModelFileError(file, "chat_template", f"is not UTF-8: {error}") from None
+    except OSError as error:
+        raise ModelFileError(file, "chat_template", f"cannot be read: {error.strerror}") from None
 
 
 def open_contents(store: "Store") -> "AdapterStore":
