@@ -21,7 +21,7 @@ from tests.e2e.served import Served
 from tests.gateway.live import wait_for
 
 NUM_TOKENS = 12
-QUESTIONS = ("Name the capital of France.", "Count to ten.", "What is a kettle?", "Say hello.")
+QUESTIONS = ("Name the capital of France.", "Count to ten.", "What is a kettle?")
 
 
 def chat_of(question: str) -> list[dict[str, Any]]:
@@ -91,7 +91,7 @@ def test_what_they_say_is_what_the_library_says(
 def test_many_at_once_are_as_alone(
     loaded: Served, wanted: dict[tuple[str, str], str]
 ) -> None:
-    asked = [*wanted, *wanted]
+    asked = list(wanted)
     with ThreadPoolExecutor(len(asked)) as pool:
         said = list(pool.map(lambda key: ask(loaded, *key, stream=key[0] == "a"), asked))
     assert said == [wanted[key] for key in asked]
@@ -126,13 +126,13 @@ def test_replaced_under_its_name(
         assert ask(loaded, "x", question) == wanted["a", question]
     texts: list[str] = []
     reader = threading.Thread(
-        target=lambda: texts.append(ask(loaded, "x", QUESTIONS[3], stream=True))
+        target=lambda: texts.append(ask(loaded, "x", QUESTIONS[1], stream=True))
     )
     reader.start()
     assert load(loaded, "x", folders["b"], load_inplace=True).status_code == 200
     assert ask(loaded, "x", question) == wanted["b", question]
     reader.join()
-    assert texts[0] in (wanted["a", QUESTIONS[3]], wanted["b", QUESTIONS[3]])
+    assert texts[0] in (wanted["a", QUESTIONS[1]], wanted["b", QUESTIONS[1]])
     assert ask(loaded, "", question) == wanted["", question]
     wait_for(lambda: loaded.metric("firefront_num_adapters_resident") == 2, 10, loaded)
     loaded.sdk().models.delete(model_of(loaded, "x"))
