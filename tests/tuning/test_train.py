@@ -20,7 +20,14 @@ from firefront.tuning.adapter_file import write_adapter
 from firefront.tuning.alarms import new_alarms, note_loss
 from firefront.tuning.batches import packs
 from firefront.tuning.checkpoints import Progress
-from firefront.tuning.events import Evaluation, Event, Metrics, Notice, TrainingError
+from firefront.tuning.events import (
+    Evaluation,
+    Event,
+    Metrics,
+    Notice,
+    TrainingError,
+    TrainResult,
+)
 from firefront.tuning.examples import Example
 from firefront.tuning.learner import Learner
 from firefront.tuning.objectives import Dpo, Objective, Supervised
@@ -269,6 +276,26 @@ def poisoned(base: Path, tmp_path: Path) -> Iterator[Path]:
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     folder.joinpath("config.json").write_bytes((base / "config.json").read_bytes())
     yield folder
+
+
+def test_killed_after_the_result_it_leaves_no_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    files = checkpoints.Checkpoints(tmp_path, {"rows": "a"})
+    files.save(Progress(step=3), {"values": np.zeros(4, np.float32)})
+    result = TrainResult(
+        status="succeeded", steps=3, num_steps=3, trained_tokens=1, train_loss=1.0,
+        valid_loss=None, best_step=None, stopped_early=False, hard_rows=(),
+    )  # fmt: skip
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(checkpoints, "_remove", killed)
+        files.finish(result, lambda folder: None)
+    found = checkpoints.Checkpoints(tmp_path, {"rows": "a"}).result()
+    assert found is not None and found.adapter == tmp_path / "adapter"
+    assert not list(tmp_path.rglob("state*"))
 
 
 def test_a_row_that_poisons_the_loss_is_named(poisoned: Path, tmp_path: Path) -> None:

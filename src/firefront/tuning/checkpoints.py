@@ -141,6 +141,7 @@ class Checkpoints:
         path = self._folder / _RESULT
         if not path.exists():
             return None
+        _remove(self._folder / _TRAINING)  # by whoever was killed before he did
         fields = msgspec.json.decode(path.read_bytes())
         del fields["identity"]
         return msgspec.convert(fields, TrainResult, dec_hook=lambda type, value: type(value))
