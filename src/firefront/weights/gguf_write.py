@@ -5,19 +5,29 @@ Knows no architecture and no quantised scheme. Invariant: `GGUFFile` reads it ba
 
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firefront.weights.gguf import DEFAULT_ALIGNMENT, MAGIC
+from firefront.weights.gguf import DEFAULT_ALIGNMENT, DTYPE_NUMBERS, MAGIC
 
 Value = str | int | float
 Floats = NDArray[np.float32] | NDArray[np.float16]
 _VERSION = 3
 _U32, _F32, _STRING = 4, 6, 8  # types of metadata
-_TENSOR_TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1}
+_DTYPES = {np.dtype(np.float32): "F32", np.dtype(np.float16): "F16"}
+
+
+class Entry(NamedTuple):
+    """A tensor to come: its row-major shape, and the number of its type in `DTYPE_NUMBERS`."""
+
+    name: str
+    shape: tuple[int, ...]
+    number: int
+    num_bytes: int
 
 
 def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, Floats]) -> None:
@@ -25,23 +35,39 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, 
 
     Whole numbers are written as u32, others as f32; tensors row-major, in float32 or float16.
     """
-    header = [MAGIC, struct.pack("<IQQ", _VERSION, len(tensors), len(metadata))]
-    header += [_text(key) + _value(value) for key, value in metadata.items()]
-    offset = 0
-    for name, tensor in tensors.items():
-        dims = struct.pack(f"<I{tensor.ndim}Q", tensor.ndim, *reversed(tensor.shape))
-        place = struct.pack("<IQ", _TENSOR_TYPES[tensor.dtype], offset)
-        header.append(_text(name) + dims + place)
-        offset = _aligned(offset + tensor.nbytes)
-    table = b"".join(header)
+    keys = [gguf_key(key, value) for key, value in metadata.items()]
+    entries = [
+        Entry(name, tensor.shape, DTYPE_NUMBERS[_DTYPES[tensor.dtype]], tensor.nbytes)
+        for name, tensor in tensors.items()
+    ]
+    header = gguf_header(keys, entries, DEFAULT_ALIGNMENT)
     with open(path, "xb") as file:
-        file.write(_padded(table))
+        position = file.write(header)
         for tensor in tensors.values():
+            position += file.write(bytes(-position % DEFAULT_ALIGNMENT))
             data = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
-            file.write(data.data)
-            file.write(bytes(_aligned(data.nbytes) - data.nbytes))
+            position += file.write(data.data)
+        file.write(bytes(-position % DEFAULT_ALIGNMENT))
         file.flush()
         os.fsync(file.fileno())
+
+
+def gguf_header(keys: Sequence[bytes], entries: Iterable[Entry], alignment: int) -> bytes:
+    """Everything before the data, which begins at the next multiple of `alignment`; so does each
+    tensor. `keys` as `gguf_key` makes them."""
+    table = []
+    offset = 0
+    for name, shape, number, num_bytes in entries:
+        offset += -offset % alignment
+        dims = struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
+        table.append(_text(name) + dims + struct.pack("<IQ", number, offset))
+        offset += num_bytes
+    return b"".join([MAGIC, struct.pack("<IQQ", _VERSION, len(table), len(keys)), *keys, *table])
+
+
+def gguf_key(key: str, value: Value) -> bytes:
+    """A key with its value, as in the header."""
+    return _text(key) + _value(value)
 
 
 def _value(value: Value) -> bytes:
@@ -55,11 +81,3 @@ def _value(value: Value) -> bytes:
 def _text(text: str) -> bytes:
     data = text.encode()
     return struct.pack("<Q", len(data)) + data
-
-
-def _aligned(size: int) -> int:
-    return -(-size // DEFAULT_ALIGNMENT) * DEFAULT_ALIGNMENT
-
-
-def _padded(data: bytes) -> bytes:
-    return data.ljust(_aligned(len(data)), b"\0")

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from firefront.core.errors import ModelFileError
 from firefront.ops.context import round_bf16
 from firefront.store.blobs import disk_errors
+from firefront.weights import gguf_write
 from firefront.weights.adapter import Adapter
 from firefront.weights.checkpoint import Checkpoint
 from firefront.weights.config_out import hf_settings
@@ -33,7 +34,6 @@ Dtype = Literal["F32", "F16", "BF16"]
 Floats = NDArray[np.float32]
 Entry = tuple[str, tuple[int, ...], str]  # a tensor's name, shape and dtype
 _TEMPLATE_KEY = "tokenizer.chat_template"
-_STRING = 8  # GGUF's number of the type
 
 
 def merge_to_folder(
@@ -138,25 +138,14 @@ def _safetensors_header(entries: Iterable[Entry]) -> bytes:
 
 def _gguf_header(base: GGUFFile, entries: list[Entry], template: str | None) -> bytes:
     """The base's keys, byte for byte but for the template, and a table of `entries`."""
-    keys = dict(base.key_bytes)
+    keys: dict[str, bytes] = {key: bytes(own) for key, own in base.key_bytes.items()}
     if template is not None:
-        keys[_TEMPLATE_KEY] = (
-            _gguf_text(_TEMPLATE_KEY) + struct.pack("<I", _STRING) + _gguf_text(template)
-        )
-    parts = [b"GGUF", struct.pack("<IQQ", 3, len(entries), len(keys)), *keys.values()]
-    offset = 0
-    for name, shape, dtype in entries:
-        offset += -offset % base.alignment
-        dims = struct.pack(f"<I{len(shape)}Q", len(shape), *reversed(shape))
-        place = struct.pack("<IQ", DTYPE_NUMBERS[dtype], offset)
-        parts.append(_gguf_text(name) + dims + place)
-        offset += _num_bytes(shape, dtype)
-    return b"".join(parts)
-
-
-def _gguf_text(text: str) -> bytes:
-    data = text.encode()
-    return struct.pack("<Q", len(data)) + data
+        keys[_TEMPLATE_KEY] = gguf_write.gguf_key(_TEMPLATE_KEY, template)
+    table = [
+        gguf_write.Entry(name, shape, DTYPE_NUMBERS[dtype], _num_bytes(shape, dtype))
+        for name, shape, dtype in entries
+    ]
+    return gguf_write.gguf_header(list(keys.values()), table, base.alignment)
 
 
 def _num_bytes(shape: tuple[int, ...], dtype: str) -> int:
