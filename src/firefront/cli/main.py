@@ -29,6 +29,7 @@ COMMANDS = {
     "rm": _Entry("rm", "Delete a pulled model."),
     "adapters": _Entry("adapters", "Load, list and remove adapters: adapters load, ls, rm."),
     "eval": _Entry("evaluate", "Score a model on rows of a file, compare it with another."),
+    "tune": _Entry("tune", "Tune a model on your rows."),
     "bench": _Entry("bench", "Measure this machine: bench engine, bench profile."),
     "data": _Entry("data", "Data sets for tuning: data check, cleanse, split, label."),
     "plan": _Entry("plan", "Look at a model's plan: plan show."),
