@@ -195,6 +195,7 @@ def test_an_export_never_destroys(
         (["-o", str(place / "note"), "--replace"], "is no folder; name one"),
         (["-o", str(place / "link"), "--replace"], "is no folder; name one"),
         (["-o", str(place / "full"), "--replace", *gguf], "is no file; name one"),
+        (["-o", str(place / "note"), "--replace", *gguf], "is not GGUF; name another file"),
         (["-o", "/", "--replace"], "more in it than an adapter"),
         (["-o", str(place / "note" / "x")], "place/note: File exists"),
         (["-o", str(place / "x"), "--format", "onnx"], "--format onnx: must be peft or gguf"),
@@ -206,7 +207,7 @@ def test_an_export_never_destroys(
     assert "no adapter 'y'" in run("export", "y", "-o", str(place / "x"))[2]
     assert sorted(path.name for path in place.iterdir()) == ["full", "link", "note"]
     assert (place / "full" / "thesis.txt").read_text() == "years"
-    copy, file = place / "copy", place / "note"
+    copy, file = place / "copy", place / "mine.gguf"
     for _ in range(2):
         assert run("export", "mine", "-o", str(copy), "--replace")[0] == 0
         status, out, _ = run("export", "mine", "-o", str(file), "--replace", *gguf)
@@ -222,7 +223,7 @@ def test_an_export_never_destroys(
         status, _, err = run("export", "mine", *arguments, "--replace")
         assert status == 1 and "No space left on device" in err
     assert file.read_bytes() == before and len(list(copy.iterdir())) == 3
-    assert sorted(path.name for path in place.iterdir()) == ["copy", "full", "link", "note"]
+    assert sorted(path.name for path in place.iterdir()) == ["copy", "full", "link", "mine.gguf", "note"]
 
 
 def test_a_gguf_adapter_is_named_as_the_file(tiny: Path, run: Run, tmp_path: Path) -> None:

@@ -119,12 +119,19 @@ def _check(output: Path, own_names: tuple[str, ...], *, replaces: bool) -> None:
         problem = "exists; name another path, or take its place with --replace"
     elif not own_names and not output.is_file():
         problem = "is no file; name one"
+    elif not own_names and not _is_gguf(output):
+        problem = "is not GGUF; name another file"
     elif own_names and (output.is_symlink() or not output.is_dir()):
         problem = "is no folder; name one"
     elif own_names and (others := set(os.listdir(output)).difference(own_names)):
         problem = f"has more in it than an adapter ({min(others)}); name another folder"
     if problem is not None:
         raise RequestError(f"--output {output}: {problem}", param="output")
+
+
+def _is_gguf(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(4) == b"GGUF"
 
 
 def _remove(path: Path) -> None:
