@@ -223,7 +223,8 @@ def test_an_export_never_destroys(
         status, _, err = run("export", "mine", *arguments, "--replace")
         assert status == 1 and "No space left on device" in err
     assert file.read_bytes() == before and len(list(copy.iterdir())) == 3
-    assert sorted(path.name for path in place.iterdir()) == ["copy", "full", "link", "mine.gguf", "note"]
+    left = ["copy", "full", "link", "mine.gguf", "note"]
+    assert sorted(path.name for path in place.iterdir()) == left
 
 
 def test_a_gguf_adapter_is_named_as_the_file(tiny: Path, run: Run, tmp_path: Path) -> None:
