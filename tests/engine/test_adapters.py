@@ -9,7 +9,7 @@ from firefront.core.errors import FirefrontError, ModelFileError, RequestError
 from firefront.core.messages import AdapterRef
 from firefront.core.sampling import SamplingParams
 from firefront.engine.adapters import MAX_READ, Adapters
-from firefront.engine.preparing import read_now
+from firefront.engine.preparing import check_now, read_now
 from tests.engine.fake_executor import FakeExecutor, FakePacked, expected
 from tests.engine.harness import Harness
 
@@ -38,7 +38,7 @@ class Shelf:
         self._reading.append((self.delay, ref))
 
     def check(self, ref: AdapterRef) -> None:
-        raise NotImplementedError
+        check_now(self._packed, ref)
 
     def take(self) -> list[tuple[AdapterRef, object]]:
         ready = [ref for left, ref in self._reading if left <= 0]

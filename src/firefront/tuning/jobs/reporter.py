@@ -4,6 +4,7 @@ Owns the lease's beat and the events that wait. Knows nothing of the work. Invar
 hears within a second or so that he should stop; what was said before `flush` returned is kept.
 """
 
+import logging
 import threading
 import time
 from pathlib import Path
@@ -19,6 +20,7 @@ Wanted = Literal["run", "pause", "cancel"]
 HELD_S = 30
 _BEAT_S = 1.0
 _RENEW_S = 5.0  # at least, with nothing to say
+_log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):  # noqa: N818  not an error
@@ -162,6 +164,6 @@ class Reporter:
             try:
                 self.flush()
             except LeaseLostError:
-                pass  # `wanted` says so
-            except FirefrontError:
-                pass  # it may answer again; the lease lasts a while
+                return  # nothing of this job can be kept any more; `wanted` says so
+            except FirefrontError as error:  # what was not kept is said again at the next beat
+                _log.warning("job %s: its store does not answer: %s", self._lease.job_id, error)
