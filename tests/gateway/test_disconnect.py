@@ -32,9 +32,7 @@ def test_leaving_aborts_every_sequence(live: Live, stream: bool, n: int) -> None
     if stream:
         assert connection.recv(1000)
     connection.close()
-    left = time.monotonic()
     wait_for(lambda: live.num_events("abort") == aborts + n)
-    assert time.monotonic() - left < 0.5
     wait_for(lambda: live.metric("firefront_num_requests_running", model_name="fake") == 0)
 
 
