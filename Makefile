@@ -37,8 +37,9 @@ build: $(STAMPS)/build
 
 console: $(STAMPS)/console
 
+# Two files at a time: many tests wait more than they compute.
 test: check models clients browser
-	$(BIN)/python -m pytest tests $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/build $(STAMPS)/console
 	$(NPM) run check

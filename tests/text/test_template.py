@@ -4,7 +4,6 @@
 
 import ast
 import datetime
-import time
 from pathlib import Path
 from typing import Any
 
