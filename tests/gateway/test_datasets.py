@@ -19,12 +19,18 @@ DATASET = "/v1/chat/completions:dataset"
 @pytest.fixture
 def store(live: Live) -> Iterator[Store]:
     store = Store.open(None, live.home)
+    empty(store)
     yield store
+    empty(store)
+    store.close()
+
+
+def empty(store: Store) -> None:
+    """A server is shared by files of tests, in any order: what one keeps is in another's way."""
     for completion in store.completions.list("local", limit=1000).items:
         store.completions.delete("local", completion.id)
     for file in store.files.list("local", limit=1000).items:
         store.files.delete("local", file.id)
-    store.close()
 
 
 def ask(live: Live, question: str, **fields: Any) -> str:
