@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import weakref
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +18,7 @@ from firefront.text.answer_format import AnswerFormat
 from firefront.tuning.evaluation.ask import Question
 from firefront.tuning.evaluation.ask_engine import EngineAsker
 from firefront.tuning.evaluation.ask_server import MAX_TRIES, ServerAsker
+from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
 from tests.engine.fake_executor import EOS, FakeExecutor, expected
 from tests.engine.harness import GREEDY, FakeTokenizer
 
@@ -172,3 +175,24 @@ def test_message_of_a_question_has_no_weights() -> None:
     ServerAsker("http://x", "m", transport=transport).ask([question("q")], lambda: None)
     assert seen[0]["messages"] == [{"role": "user", "content": "q"}]
     assert SimpleNamespace(**seen[0]).temperature == 0
+
+
+def test_of_two_models_one_is_loaded_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    loaded: list[weakref.ref[Engine]] = []
+
+    def build(deployment: object, hold_s: float) -> tuple[Engine, ChatTokenizer]:
+        assert all(engine() is None for engine in loaded)
+        asker = engine_asker()
+        loaded.append(weakref.ref(asker._engine))
+        return asker._engine, asker.tokenizer  # type: ignore[return-value]
+
+    monkeypatch.setattr("firefront.engine.load.build_engine", build)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(
+        '{"messages": [{"role": "user", "content": "b"}, {"role": "assistant", "content": "c"}]}\n'
+        * 2
+    )
+    found = run_evaluation(EvalSpec(data=str(rows), model="one", against="two"))
+    assert found.against is not None and len(loaded) == 2

@@ -4,6 +4,7 @@ Owns which engine is loaded. Invariant: at most one is, so two models need no mo
 larger; a base and its adapters share one.
 """
 
+import gc
 from pathlib import Path
 
 from firefront.core.deployment import load_deployment
@@ -54,6 +55,7 @@ class Askers:
 
         if self._loaded is None or self._loaded[0] != model:
             self._loaded = None  # before the next one is loaded
+            gc.collect()  # an engine refers to itself
             deployment = load_deployment(
                 None, model=model, threads=self._threads or None, max_num_seqs=self.streams
             )

@@ -141,7 +141,7 @@ class _Evaluation:
             asker = self._askers.open(model, adapter)
             self._ask(asker, [data, *probes])
             asked.append((asker.name, asker.prices))
-        del asker
+            del asker  # and its engine with it, before the next is loaded
         if len({name for name, _ in asked}) < len(asked):
             raise RequestError("against: is the same model; name another", param="against")
         results = [self._results(task, asked) for task in range(len(self._tasks))]
