@@ -413,3 +413,11 @@ def test_it_loads_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("adapter", ["banking", "starter:banking", "adapters/banking"])
+def test_an_adapter_of_a_server(serve: Any, tmp_path: Path, adapter: str) -> None:
+    server = serve(**{"starter:banking": intent})
+    data = write(tmp_path / "rows.jsonl", labelled_rows(2))
+    spec = EvalSpec(data=data, model="starter", adapter=adapter, url=server.url)
+    assert run_evaluation(spec).model.name == "starter:banking"

@@ -34,8 +34,16 @@ def test_folders_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     by_folder, by_name = find_adapter("starter", str(folder)), find_adapter("starter", "banking")
     assert by_name.sha256 == staged.sha256
     assert (by_folder.name, by_folder.path) == ("mine", str(folder))
+    assert find_adapter("starter", "starter:banking") == by_name
+    assert find_adapter("file:models/Starter.gguf", "banking") == by_name
     assert by_name.name == "banking" and (Path(by_name.path) / WEIGHTS).read_text() == "w"
-    for base, name in (("other", "banking"), ("starter", "nothing"), ("starter", "../mine")):
+    for base, name in (
+        ("other", "banking"),
+        ("starter", "nothing"),
+        ("starter", "../mine"),
+        ("starter", "other:banking"),
+        ("nothing", "banking"),
+    ):
         with pytest.raises(NotFoundError, match="neither a folder nor"):
             find_adapter(base, name)
     (folder / WEIGHTS).unlink()

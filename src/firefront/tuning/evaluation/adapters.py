@@ -13,7 +13,8 @@ from firefront.weights.adapter_store import TEMPLATE
 
 
 def find_adapter(base: str, given: str) -> AdapterRef:
-    """A folder with PEFT's files if there is one, else the local account's adapter of that base.
+    """A folder with PEFT's files if there is one, else the local account's adapter of that base
+    (a spec), by its own name or as BASE:NAME.
 
     ModelFileError for a folder that lacks a file, NotFoundError if it is neither.
     """
@@ -23,11 +24,13 @@ def find_adapter(base: str, given: str) -> AdapterRef:
         return AdapterRef(name=name, sha256=adapter_sha256(folder), path=str(folder.absolute()))
     from firefront.store.store import Store  # heavy
     from firefront.store.tables import LOCAL_ACCOUNT
+    from firefront.weights import fetch
     from firefront.weights.adapter_store import AdapterStore
 
     store = Store.open()
     try:
-        row = store.adapters.find(LOCAL_ACCOUNT, base, given)
+        name = fetch.model_name(base)  # that adapters are registered under
+        row = store.adapters.find(LOCAL_ACCOUNT, name, given.removeprefix(f"{name}:"))
         path = AdapterStore(store.adapter_folder).path(row.sha256)
         return AdapterRef(name=row.name, sha256=row.sha256, path=str(path))
     except NotFoundError:
@@ -52,4 +55,3 @@ def adapter_tokenizer(tokenizer: Tokenizer, ref: AdapterRef) -> Tokenizer:
     if text == tokenizer.info()["chat_template"]:
         return tokenizer
     return tokenizer.with_template(text, str(file))
-

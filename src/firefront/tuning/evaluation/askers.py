@@ -36,15 +36,18 @@ class Askers:
     def open(self, model: str, adapter: str | None = None) -> Asker:
         """The model, with an adapter. Askers that were opened before are not used any more, unless
         they are of the same model."""
-        name = f"{model}:{Path(adapter).name}" if adapter else model
         if self._url is not None:
+            name = model
+            if adapter is not None:
+                name = f"{model}:{Path(adapter.removeprefix(f'{model}:')).name}"
             return ServerAsker(self._url, name, key=self._key, streams=self.streams or STREAMS)
         engine, tokenizer, prices = self._engine(model)
-        ref = None
+        ref, name = None, model
         if adapter is not None:
             ref = find_adapter(model, adapter)
             engine.check_adapter(ref)
             tokenizer = adapter_tokenizer(tokenizer, ref)
+            name = f"{model}:{ref.name}"
         return EngineAsker(engine, tokenizer, name, ref, prices)
 
     def close(self) -> None:
