@@ -3,6 +3,7 @@
 import asyncio
 import json
 import weakref
+from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,13 +12,13 @@ import httpx2
 import pytest
 
 from firefront.core.clock import ManualClock
-from firefront.core.errors import ReplicaError, RequestError
+from firefront.core.errors import AuthError, ReplicaError, RequestError
 from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from firefront.text.answer_format import AnswerFormat
 from firefront.tuning.evaluation.ask import Question
 from firefront.tuning.evaluation.ask_engine import EngineAsker
-from firefront.tuning.evaluation.ask_server import MAX_TRIES, ServerAsker
+from firefront.tuning.evaluation.ask_server import MAX_ANSWER_BYTES, MAX_TRIES, ServerAsker
 from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
 from tests.engine.fake_executor import EOS, FakeExecutor, expected
 from tests.engine.harness import GREEDY, FakeTokenizer
@@ -160,6 +161,29 @@ def test_tokens_are_counted_by_the_server_or_guessed() -> None:
     assert server_asker(Script((200, {"count": 7}))).num_tokens("abc") == 7
     asker = server_asker(Script((404, {})))
     assert asker.num_tokens("abcabc") == 3 and asker.num_tokens("") == 1
+    with pytest.raises(AuthError, match="FIREFRONT_API_KEY"):
+        server_asker(Script((401, {}))).num_tokens("abc")
+    with pytest.raises(ReplicaError, match="is the server running"):
+        server_asker(Script(httpx2.ConnectError("refused"))).num_tokens("abc")
+
+
+def test_an_answer_without_end_is_not_read_to_its_end() -> None:
+    num_sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal num_sent
+        num_sent = 0
+        while num_sent < 64:
+            yield b" " * (1 << 20)
+            num_sent += 1
+
+    async def handle(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=endless())
+
+    asker = ServerAsker("http://x", "m", transport=httpx2.MockTransport(handle))
+    assert num_sent == MAX_ANSWER_BYTES >> 20
+    (answer,) = asker.ask([question("q")], lambda: None)
+    assert "too long" in (answer.error or "") and num_sent == MAX_ANSWER_BYTES >> 20
 
 
 def test_message_of_a_question_has_no_weights() -> None:

@@ -67,8 +67,6 @@ class Asker(Protocol):
     def num_tokens(self, text: str) -> int:
         """Of a text by itself; about so many where the model does not tell."""
 
-    def close(self) -> None: ...
-
 
 def question_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Messages as a request has them: without the weights of training."""

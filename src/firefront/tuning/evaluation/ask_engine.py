@@ -82,9 +82,6 @@ class EngineAsker:
     def num_tokens(self, text: str) -> int:
         return len(self.tokenizer.encode(text, False))
 
-    def close(self) -> None:
-        """The engine is its maker's."""
-
     def ask(self, questions: Sequence[Question], on_done: OnDone) -> list[Answer]:
         answers: list[Answer] = [Answer()] * len(questions)
         outputs: dict[int, _Output] = {}

@@ -60,9 +60,6 @@ class ServerAsker:
         self._can_count = True
         asyncio.run(self._in_session(self._look))
 
-    def close(self) -> None:
-        """Connections end with each call."""
-
     def ask(self, questions: Sequence[Question], on_done: OnDone) -> list[Answer]:
         return self._all(questions, self._answer, on_done)
 
@@ -79,7 +76,7 @@ class ServerAsker:
             try:
                 if isinstance(found := asyncio.run(self._in_session(count)), int):
                     return found
-            except FirefrontError:
+            except RequestError:
                 pass
             self._can_count = False  # vLLM's route, which not every server has
         return len(text.encode("utf-8", "replace")) // 3 + 1
@@ -89,8 +86,8 @@ class ServerAsker:
     async def _look(self, client: httpx2.AsyncClient) -> None:
         """Prices and the length of the context, from servers that tell."""
         try:
-            response = await client.get("/v1/models")
-            entries = response.json()["data"] if response.status_code < 400 else []
+            response, content = await _send(client, "GET", "/v1/models")
+            entries = json.loads(content)["data"] if response.status_code < 400 else []
             own = next((entry for entry in entries if entry["id"] == self.name), None)
             if own is None:
                 return
@@ -98,7 +95,7 @@ class ServerAsker:
                 self.max_len = own["max_model_len"]
             if isinstance(pricing := own.get("pricing"), dict):
                 self.prices = float(pricing["prompt"]), float(pricing["completion"])
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return
         except httpx2.RequestError as error:
             raise self._gone(error) from None
@@ -168,16 +165,16 @@ class ServerAsker:
         for tried in range(1, MAX_TRIES + 1):
             started_s = time.perf_counter()
             try:
-                response = await client.post(path, json=body)
+                response, content = await _send(client, "POST", path, body)
             except httpx2.RequestError as error:
                 if tried == MAX_TRIES:
                     raise self._gone(error) from None
                 wait_s = pause_s
             else:
                 if response.status_code < 400:
-                    return _object(response), time.perf_counter() - started_s
+                    return _object(content), time.perf_counter() - started_s
                 if response.status_code not in _AGAIN or tried == MAX_TRIES:
-                    raise _refusal(response)
+                    raise _refusal(response, content)
                 wait_s = _named_pause(response) or pause_s
             await asyncio.sleep(min(wait_s, MAX_PAUSE_S))
             pause_s *= 2
@@ -232,11 +229,22 @@ def _constrained(question: Question) -> _Json:
     return {"structured_outputs": {constraint.kind: constraint.value}}
 
 
-def _object(response: httpx2.Response) -> _Json:
-    if len(response.content) > MAX_ANSWER_BYTES:
-        raise RequestError("the server's answer is too long")
+async def _send(
+    client: httpx2.AsyncClient, method: str, path: str, body: _Json | None = None
+) -> tuple[httpx2.Response, bytes]:
+    """A response and its content, of which no more is read than may be kept."""
+    content = bytearray()
+    async with client.stream(method, path, json=body) as response:
+        async for piece in response.aiter_bytes():
+            content += piece
+            if len(content) > MAX_ANSWER_BYTES:
+                raise RequestError("the server's answer is too long")
+    return response, bytes(content)
+
+
+def _object(content: bytes) -> _Json:
     try:
-        value = response.json()
+        value = json.loads(content)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -244,11 +252,11 @@ def _object(response: httpx2.Response) -> _Json:
     return value
 
 
-def _refusal(response: httpx2.Response) -> FirefrontError:
+def _refusal(response: httpx2.Response, content: bytes) -> FirefrontError:
     try:
-        message = str(json.loads(response.content)["error"]["message"])[:500]
+        message = str(json.loads(content)["error"]["message"])[:500]
     except (ValueError, KeyError, TypeError, RecursionError):
-        message = response.text[:200] or "no message"
+        message = content.decode("utf-8", "replace")[:200] or "no message"
     text = f"the server answered {response.status_code}: {message}"
     if response.status_code in (401, 403):
         return AuthError(f"{text}; set FIREFRONT_API_KEY")

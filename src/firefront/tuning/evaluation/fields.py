@@ -62,24 +62,22 @@ def is_deep(value: Any) -> bool:
 
 
 def fields_of(value: Mapping[str, Any]) -> Fields:
-    """The leaves of an object by their path: {"a": {"b": [1, 2]}} has `a.b[]` twice.
+    """The leaves of an object that is not deep, by path: {"a": {"b": [1, 2]}} has `a.b[]` twice.
 
     Texts are compared without regard to case and runs of white space, numbers by value.
     """
     found: Fields = Counter()
-    _collect(value, "", found, 0)
+    _collect(value, "", found)
     return found
 
 
-def _collect(value: Any, path: str, found: Fields, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        found[path, json.dumps(value)] += 1
-    elif isinstance(value, Mapping):
+def _collect(value: Any, path: str, found: Fields) -> None:
+    if isinstance(value, Mapping):
         for key, inner in value.items():
-            _collect(inner, f"{path}.{key}" if path else str(key), found, depth + 1)
+            _collect(inner, f"{path}.{key}" if path else str(key), found)
     elif isinstance(value, list):
         for inner in value:
-            _collect(inner, f"{path}[]", found, depth + 1)
+            _collect(inner, f"{path}[]", found)
     elif value is not None and value != "":
         found[path, _leaf(value)] += 1
 
