@@ -20,13 +20,12 @@ from firefront.gateway.constraints import constraint_of
 from firefront.gateway.fields import sampling_of
 from firefront.gateway.task import ChatTask
 from firefront.text.answer import AnswerReader, PlainReader
-from firefront.text.answer_format import AnswerFormat, allowed_tools
+from firefront.text.answer_format import AnswerFormat, allowed_tools, opens_thought
 from firefront.text.grammar import answer_grammar
 
 INLINE_PROMPT_CHARS = 1000  # no more than 0.4 ms, hardly more than a thread's help would cost
 LARGE_PROMPT_BYTES = 64 << 10
 COMPLETION_MAX_TOKENS = 16
-_TAIL_TOKENS = 16  # of a prompt, to see whether it opens a thought
 _T = TypeVar("_T")
 
 
@@ -106,7 +105,7 @@ class Renderer:
         sampling = _fitted(len(token_ids), task, max_len)
         answers = self.tokenizer.answer_format
         with_tools = bool(task.tools) and task.tool_choice.mode != "none"
-        in_thought = task.add_generation_prompt and self._opens_thought(token_ids)
+        in_thought = task.add_generation_prompt and opens_thought(self.tokenizer, token_ids)
         if answers.shows_special(with_tools=with_tools):
             sampling = msgspec.structs.replace(sampling, skip_special_tokens=False)
         grammar = await self._grammar(
@@ -132,13 +131,6 @@ class Renderer:
                 is_free=task.tool_choice.mode == "auto" and task.constraint is None,
             ),
         )
-
-    def _opens_thought(self, token_ids: list[int]) -> bool:
-        answers = self.tokenizer.answer_format
-        if answers.thought is None:
-            return False
-        tail = self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
-        return answers.opens_thought(tail)
 
     async def chat_tokens(self, task: ChatTask, max_len: int) -> list[int]:
         """The conversation's tokens; the oldest turns are dropped where the task allows it."""

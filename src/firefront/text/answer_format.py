@@ -6,7 +6,7 @@ to the conversation for them. Knows no API and no grammar engine.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from firefront.core.chat import Thinking, Tool, ToolChoice
 from firefront.text.answer import AnswerReader, Event, PlainReader
@@ -19,6 +19,7 @@ from firefront.text.tools.format import Marker, ToolFormat
 from firefront.text.tools.generic import GenericFormat
 from firefront.text.vocab import AddedToken
 
+_TAIL_TOKENS = 16  # of a prompt, to see whether it opens a thought
 _ENABLING = ("enable_thinking", "thinking")  # variables by which templates switch thinking
 
 
@@ -108,6 +109,20 @@ class _Reader:
         assert next(self._steps, self) is self, "a reader waits for text after the end"
         self._events.finish()
         return self._events.drain()
+
+
+class _Decodes(Protocol):
+    @property
+    def answer_format(self) -> AnswerFormat: ...
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
+
+
+def opens_thought(tokenizer: _Decodes, token_ids: Sequence[int]) -> bool:
+    """Whether the answer to this prompt begins inside a thought."""
+    answers = tokenizer.answer_format
+    return answers.thought is not None and answers.opens_thought(
+        tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
+    )
 
 
 def allowed_tools(tools: Sequence[Tool], choice: ToolChoice) -> list[Tool]:

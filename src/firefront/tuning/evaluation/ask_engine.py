@@ -18,12 +18,12 @@ from firefront.core.sampling import SamplingParams
 from firefront.core.tools import read_tools
 from firefront.engine.engine import Engine
 from firefront.text.answer import AnswerReader, CallArguments, CallOpened, Content, Event
+from firefront.text.answer_format import opens_thought
 from firefront.text.grammar import answer_grammar
 from firefront.text.tokenizer import Tokenizer
 from firefront.tuning.evaluation.ask import Answer, OnDone, Question, TextScore, question_messages
 from firefront.tuning.evaluation.calls import message_calls
 
-_TAIL_TOKENS = 16  # of a prompt, to see whether it opens a thought
 _SCORED = SamplingParams(temperature=0.0, max_tokens=0, prompt_logprobs=0)
 
 
@@ -110,7 +110,7 @@ class EngineAsker:
                 del outputs[index]
                 on_done()
 
-        self._run(submits(), take)
+        run_all(self._engine, submits(), take)
         return answers
 
     def score_texts(self, texts: Sequence[str], on_done: OnDone) -> list[TextScore]:
@@ -149,7 +149,7 @@ class EngineAsker:
             if delta.finish is not None:
                 on_done()
 
-        self._run(submits(), take)
+        run_all(self._engine, submits(), take)
         return found
 
     def _submit(
@@ -173,9 +173,7 @@ class EngineAsker:
             choice = ToolChoice(mode="required" if question.must_call else "auto")
         messages, shown = answers.prepare(question_messages(question.messages), tools, choice)
         token_ids = self.tokenizer.encode_chat(messages, shown)
-        in_thought = answers.thought is not None and answers.opens_thought(
-            self.tokenizer.decode(token_ids[-_TAIL_TOKENS:], skip_special=False)
-        )
+        in_thought = opens_thought(self.tokenizer, token_ids)
         sampling = SamplingParams(
             temperature=question.temperature,
             seed=question.seed,
@@ -198,32 +196,34 @@ class EngineAsker:
         )
         return self._submit(token_ids, sampling, grammar), _Output(reader)
 
-    def _run(
-        self, submits: Iterator[tuple[int, Submit]], take: Callable[[int, Delta], None]
-    ) -> None:
-        """Keep the engine full until all have ended."""
-        running: dict[str, int] = {}
-        waiting = next(submits, None)
-        try:
-            while waiting is not None or running:
-                while waiting is not None:
-                    index, submit = waiting
-                    try:
-                        self._engine.submit(submit)
-                    except OverloadedError:
-                        break
-                    running[submit.request_id] = index
-                    waiting = next(submits, None)
-                for delta in self._engine.step():
-                    index = running[delta.request_id]
-                    if delta.finish is not None:
-                        del running[delta.request_id]
-                    take(index, delta)
-        finally:
-            for request_id in running:
-                self._engine.abort(request_id, 0)
-            while self._engine.has_work:
-                self._engine.step()
+
+def run_all(
+    engine: Engine, submits: Iterator[tuple[int, Submit]], take: Callable[[int, Delta], None]
+) -> None:
+    """Keep the engine full until all have ended; `take` is given what each says, with its number.
+    However it ends, the engine is empty then."""
+    running: dict[str, int] = {}
+    waiting = next(submits, None)
+    try:
+        while waiting is not None or running:
+            while waiting is not None:
+                index, submit = waiting
+                try:
+                    engine.submit(submit)
+                except OverloadedError:
+                    break
+                running[submit.request_id] = index
+                waiting = next(submits, None)
+            for delta in engine.step():
+                index = running[delta.request_id]
+                if delta.finish is not None:
+                    del running[delta.request_id]
+                take(index, delta)
+    finally:
+        for request_id in running:
+            engine.abort(request_id, 0)
+        while engine.has_work:
+            engine.step()
 
 
 def _logprob(entry: Logprob) -> float:

@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from firefront.core.deployment import load_deployment
 from firefront.core.errors import FirefrontError
-from firefront.core.messages import AdapterRef, Submit
+from firefront.core.messages import AdapterRef, Delta, Logprob, Submit
 from firefront.core.sampling import MAX_LOGPROBS, SamplingParams
+from firefront.engine.engine import Engine
+from firefront.tuning.evaluation.ask_engine import run_all
 from firefront.tuning.examples import Example
 
 MAX_RATIO = 1.3  # of the divergence that the base by itself has
@@ -114,29 +116,34 @@ def _served(model_path: str, adapter: Path, sequences: Sequence[Ids]) -> tuple[S
     )
     engine, _ = build_engine(deployment, hold_s=0.25)
     ref = AdapterRef(name="canary", sha256="0" * 64, path=str(adapter))
-    found = []
-    for adapter_ref in (ref, None):
-        given, ids, logprobs = [], [], []
-        for number, token_ids in enumerate(sequences):
-            engine.submit(
-                Submit(
-                    request_id=f"canary-{number}",
-                    generation=0,
-                    token_ids=[int(token) for token in token_ids],
-                    sampling=_SCORED,
-                    adapter=adapter_ref,
-                )
-            )
-            while engine.has_work:
-                for delta in engine.step():
-                    if delta.finish == "error":
-                        raise CanaryError(f"the engine cannot run it: {delta.error}")
-                    for entry in (delta.prompt_logprobs or [])[1:]:
-                        given.append(entry.logprob)
-                        ids.append([token for token, _, _ in entry.top])
-                        logprobs.append([logprob for _, logprob, _ in entry.top])
-        found.append(Seen(np.array(given), np.array(ids), np.array(logprobs)))
-    return found[0], found[1]
+    return _seen(engine, sequences, ref), _seen(engine, sequences, None)
+
+
+def _seen(engine: Engine, sequences: Sequence[Ids], adapter: AdapterRef | None) -> Seen:
+    said: list[list[Logprob]] = [[] for _ in sequences]
+
+    def take(index: int, delta: Delta) -> None:
+        if delta.finish == "error":
+            raise CanaryError(f"the engine cannot run it: {delta.error}")
+        said[index] += (delta.prompt_logprobs or [])[1:]
+
+    submits = (
+        Submit(
+            request_id=f"canary-{index}",
+            generation=0,
+            token_ids=[int(token) for token in token_ids],
+            sampling=_SCORED,
+            adapter=adapter,
+        )
+        for index, token_ids in enumerate(sequences)
+    )
+    run_all(engine, enumerate(submits), take)
+    entries = [entry for own in said for entry in own]
+    return Seen(
+        np.array([entry.logprob for entry in entries]),
+        np.array([[token for token, _, _ in entry.top] for entry in entries]),
+        np.array([[logprob for _, logprob, _ in entry.top] for entry in entries]),
+    )
 
 
 def _trained(
