@@ -1,7 +1,8 @@
 """A job's process whose training is played: short steps, a state on disk now and then.
 
 The model's path is a folder; files in it make the trainer misbehave: `nan` (a row of line 3),
-`full` (no room), `crash` (an error of ours), `die` (the process ends), `deaf` (it does not stop).
+`full` (no room), `crash` (an error of ours), `die` (the process ends), `die_late` (in step 5 of the
+training itself), `die_saving` (before a state is on disk), `deaf` (it does not stop).
 What it was told of threads goes into `threads`.
 """
 
@@ -63,6 +64,8 @@ def train(
             file.write(f"{num_threads()}\n")
         time.sleep(STEP_S)
         step += 1
+        if step == 5 and folder.name == "training":
+            die_if(Path(model_path) / "die_late")
         loss = loss_of(step, config)
         on_event(
             Metrics(step=step, epoch=1, train_loss=loss, learning_rate=1e-3, grad_norm=1.0,
@@ -74,8 +77,10 @@ def train(
             on_event(EpochSaved(step=step, epoch=step // epoch_len, path=path, train_loss=loss,
                                 valid_loss=loss))  # fmt: skip
         if step % config.save_every == 0:
+            die_if(Path(model_path) / "die_saving")
             keep(state, step)
     adapter = save(folder / "adapter", step, config)
+    keep(state, step)  # what is finished is not trained again
     (folder / "metrics.csv").write_text("step,train_loss,valid_loss,learning_rate\n1,2,,3\n")
     return TrainResult(
         status="succeeded", steps=step, num_steps=num_steps, trained_tokens=step * 10,
@@ -110,7 +115,11 @@ def misbehave(model: Path) -> None:
         raise StorageFullError("the checkpoint after step 4 does not fit; free some space")
     if (model / "crash").exists():
         raise ZeroDivisionError
-    if (model / "die").exists():
+    die_if(model / "die")
+
+
+def die_if(told: Path) -> None:
+    if told.exists():
         os._exit(9)
 
 

@@ -106,7 +106,6 @@ class Trainings:
                 {"lora_rank": cell.rank, "learning_rate": cell.learning_rate, "valid_loss": loss},
                 key=f"trial {cell.name}",
             )
-            self._reporter.get_on()
         best = choice.cells[min(range(len(losses)), key=losses.__getitem__)]
         self._reporter.say(f"Chose {best.name}", key="chosen")
         return best
@@ -144,11 +143,14 @@ class Trainings:
         if result.status != "succeeded":
             wanted = self._reporter.wanted()
             raise Stopped(wanted if wanted != "run" else "pause")
+        if listener.has_stepped:  # else it had ended in an earlier life
+            self._reporter.get_on()
         return result
 
 
 class _Listener:
-    """Tells of one training."""
+    """Tells of one training. What is only repeated after a death is not taken for getting on: a
+    state on disk is, known by the step that follows it."""
 
     def __init__(
         self,
@@ -166,6 +168,8 @@ class _Listener:
         self._config = config
         self._model = model
         self._started: tuple[float, int] | None = None  # second, step
+        self._is_saving = False  # since the step before
+        self.has_stepped = False
 
     def __call__(self, event: Event) -> None:
         match event:
@@ -185,6 +189,7 @@ class _Listener:
                 self._epoch(event)
 
     def _step(self, event: Metrics) -> None:
+        self.has_stepped = True
         if event.step % self._every == 0 or event.step in (1, self._num_steps):
             data = {
                 "step": event.step,
@@ -203,8 +208,10 @@ class _Listener:
                 key=f"{self._prefix}step {event.step}",
             )
         self._foretell(event.step)
-        if event.step % self._config.save_every == 0:  # the trainer is about to save
+        if self._is_saving:  # and it went well
             self._reporter.get_on()
+        self._is_saving = event.step % self._config.save_every == 0
+        if self._is_saving:
             self._reporter.flush()
 
     def _foretell(self, step: int) -> None:
@@ -218,7 +225,6 @@ class _Listener:
             self._reporter.note(estimated_finish=int(time.time() + left_s))
 
     def _epoch(self, event: EpochSaved) -> None:
-        self._reporter.get_on()
         if self._model is None or event.epoch <= self._config.num_epochs - NUM_CHECKPOINTS:
             return
         name = f"{self._model}-ckpt-step-{event.step}"
