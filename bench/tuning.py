@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.tasks import BANKING, conversation
+
 BATCH, RANK, ALPHA, SEED = 16, 16, 32.0, 0
-SYSTEM = "Classify the banking query into an intent label."
 
 
 def main() -> None:
@@ -84,12 +85,8 @@ def make_task(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     rng.shuffle(drawn)
     examples = []
     for row in drawn[: options.rows]:
-        asked = [
-            {"role": "system", "content": SYSTEM},
-            {"role": "user", "content": row["text"]},
-            {"role": "assistant", "content": row["label"]},
-        ]
-        examples += chat_examples(tokenizer, asked)
+        asked = conversation(BANKING, row["text"], {"content": row["label"]})
+        examples += chat_examples(tokenizer, asked["messages"])
     examples.sort(key=lambda example: len(example.token_ids))
     batches = [examples[i : i + BATCH] for i in range(0, len(examples), BATCH)]
     full = [batch for batch in batches if len(batch) == BATCH]

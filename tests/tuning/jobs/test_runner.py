@@ -243,13 +243,10 @@ def test_what_was_made_is_deployed_by_the_next_server(world: World) -> None:
 
     async def run() -> StoredJob:
         async with world.running() as runner:
-            world.refuses = RequestError("not now")
-            runner._finish = asyncio.Event().wait  # type: ignore[assignment]
             runner._finish = lambda *args: asyncio.sleep(0)  # type: ignore[method-assign]
             made = await world.until(
                 lambda: now if (now := world.get(job)).outcome.get("is_made") else None
             )
-        world.refuses = None
         world.store.jobs.release(_lease(made))
         async with world.running(command=("/bin/false",)):
             return await world.ended(job)
