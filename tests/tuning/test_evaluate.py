@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from firefront.cli.main import main
-from firefront.core.errors import AuthError, NotFoundError, RequestError
+from firefront.core.errors import AuthError, NotFoundError, RequestError, StorageFullError
 from firefront.tuning.evaluation import kinds, page, record
 from firefront.tuning.evaluation.evaluate import (
     CancelledError,
@@ -21,6 +21,7 @@ from firefront.tuning.evaluation.evaluate import (
     run_evaluation,
 )
 from firefront.tuning.evaluation.perplexity import PIECE_CHARS, pieces, read_text
+from firefront.tuning.line_files import replacing
 from firefront.tuning.rows import ChatRow
 from tests.tuning.model_server import Json, ModelServer, call
 
@@ -369,13 +370,22 @@ def test_pieces_cover_a_text() -> None:
 
 def test_a_record_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "record.json"
-    record.write_whole(b"old", path)
-    with pytest.raises(RequestError, match="cannot be written"):
-        record.write_whole(b"new", tmp_path / "none" / "record.json")
+    path.write_bytes(b"old")
+    with pytest.raises(ZeroDivisionError), replacing(path) as file:
+        file.write(b"new")
+        raise ZeroDivisionError
+    assert path.read_bytes() == b"old"
+    with replacing(path) as file:
+        file.write(b"new")
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.read_bytes() == b"new" and path.stat().st_mode == plain.stat().st_mode
+    plain.unlink()
     path.unlink()
     path.mkdir()
-    with pytest.raises(RequestError, match="cannot be written"):
-        record.write_whole(b"new", path)
+    for place in (tmp_path / "none" / "record.json", path):
+        with pytest.raises(StorageFullError, match="record.json"), replacing(place) as file:
+            file.write(b"new")
     assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
     bad = tmp_path / "bad.json"
     bad.write_text('{"version": "x"}')

@@ -56,7 +56,8 @@ def evaluate(
     from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
     from firefront.tuning.evaluation.page import record_page
     from firefront.tuning.evaluation.perplexity import read_text
-    from firefront.tuning.evaluation.record import write_record, write_whole
+    from firefront.tuning.evaluation.record import write_record
+    from firefront.tuning.line_files import replacing
 
     try:
         spec = msgspec.convert(
@@ -76,7 +77,8 @@ def evaluate(
     if save is not None:
         write_record(record, save)
     if report is not None:
-        write_whole(record_page(record).encode(), report)
+        with replacing(report) as file:
+            file.write(record_page(record).encode())
     if as_json:
         print_json(record)
     else:

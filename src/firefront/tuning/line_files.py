@@ -7,9 +7,9 @@ lines are written byte for byte as they were, without the white space around the
 import hashlib
 import json
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator, Mapping, Set
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -46,8 +46,7 @@ def copy_lines(
 
 def write_manifest(out: Path, record: Mapping[str, Any]) -> None:
     """The record beside the data set `out`."""
-    with replacing(manifest_path(out)) as file:
-        file.write((json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode())
+    write_json_file(manifest_path(out), record)
 
 
 def manifest_path(out: Path) -> Path:
@@ -55,21 +54,25 @@ def manifest_path(out: Path) -> Path:
     return out.with_name(out.name + ".manifest.json")
 
 
+def write_json_file(path: Path, value: Mapping[str, Any]) -> None:
+    """Give `path` this content, for people to read too."""
+    with replacing(path) as file:
+        file.write((json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file that becomes `path` when the block ends well, else leaves nothing."""
-    temporary: Path | None = None
+    """A file that becomes `path` when the block ends well, else leaves nothing. StorageFullError
+    for what the disk refuses."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(number, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-        temporary = None
     except OSError as error:
         raise StorageFullError(f"{path}: {error.strerror}", param="output") from None
     finally:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()

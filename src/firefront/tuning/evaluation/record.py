@@ -1,12 +1,8 @@
 """What an evaluation found: one JSON document, every row in it.
 
-Owns the format and how it reaches the disk. Invariant: a record on disk is whole; it appears by one
-rename.
+Owns the format. Invariant: a record on disk is whole; it appears by one rename.
 """
 
-import os
-import secrets
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +13,7 @@ from firefront.tuning.evaluation.compare import Comparison
 from firefront.tuning.evaluation.fields import FieldReport
 from firefront.tuning.evaluation.gate import Decision, Probe
 from firefront.tuning.evaluation.labels import LabelReport
+from firefront.tuning.line_files import replacing
 
 Kind = Literal[
     "classification", "extraction", "exact", "tool_calls", "text", "graded", "perplexity", "needle"
@@ -105,8 +102,9 @@ class EvalRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_record(record: EvalRecord, path: Path) -> None:
-    """RequestError if the file cannot be written."""
-    write_whole(msgspec.json.format(msgspec.json.encode(record), indent=1), path)
+    """StorageFullError if the file cannot be written."""
+    with replacing(path) as file:
+        file.write(msgspec.json.format(msgspec.json.encode(record), indent=1))
 
 
 def read_record(path: Path) -> EvalRecord:
@@ -117,19 +115,3 @@ def read_record(path: Path) -> EvalRecord:
         raise RequestError(f"{path}: {error.strerror}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         raise RequestError(f"{path}: is no record of an evaluation: {error}") from None
-
-
-def write_whole(data: bytes, path: Path) -> None:
-    """Give `path` this content, or leave it as it was."""
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        with part.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    except OSError as error:
-        raise RequestError(f"{path}: cannot be written: {error.strerror}") from None
-    finally:
-        with suppress(OSError):
-            part.unlink()

@@ -4,7 +4,6 @@ Owns `valid.jsonl` of a job's folder and the records beside it. Invariants: `pre
 written last, what it speaks of is whole; rows keep the numbers of their lines in the training file.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from firefront.tuning import split as splitting
 from firefront.tuning.inspection import Inspection, inspect
 from firefront.tuning.jobs.check import FileError
 from firefront.tuning.jobs.reporter import Reporter
-from firefront.tuning.line_files import copy_lines, replacing
+from firefront.tuning.line_files import copy_lines, write_json_file
 
 TRAINING, VALIDATION = "training.jsonl", "validation.jsonl"  # as they were uploaded
 VALID, MANIFEST, PREPARED = "valid.jsonl", "manifest.json", "prepared.json"
@@ -65,8 +64,8 @@ def prepare(folder: Path, seed: int, reporter: Reporter) -> Prepared:
         num_valid=num_valid,
         left_out=sorted(held_out | decision.dropped.keys()),
     )
-    _write(folder / MANIFEST, manifest)
-    _write(done, msgspec.to_builtins(prepared))
+    write_json_file(folder / MANIFEST, manifest)
+    write_json_file(done, msgspec.to_builtins(prepared))
     _tell(reporter, manifest, prepared)
     return prepared
 
@@ -96,8 +95,3 @@ def _tell(reporter: Reporter, manifest: dict[str, Any], prepared: Prepared) -> N
 
 def _dropped(manifest: dict[str, Any]) -> str:
     return ", ".join(f"{n} {kind}" for kind, n in manifest["cleansing"]["dropped_by"].items())
-
-
-def _write(path: Path, value: dict[str, Any]) -> None:
-    with replacing(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode() + b"\n")

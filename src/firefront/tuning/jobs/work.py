@@ -304,10 +304,8 @@ class _Work:
         except NotFoundError:
             raise FileError(param, f"{file_id} was deleted; upload it again") from None
         path = self.folder / name
-        part = path.with_suffix(".part")
-        with content, disk_errors(), part.open("wb") as copy:
+        with content, replacing(path) as copy:
             shutil.copyfileobj(content, copy, _PIECE_BYTES)
-        os.rename(part, path)
         return file.filename
 
     def _tell(self, filename: str, found: Checked) -> None:
