@@ -176,12 +176,16 @@ def test_lists_and_events_are_paged(strict: openai.OpenAI, upload: Upload) -> No
     assert [job.id for job in page.data] == ids[2:0:-1] and page.has_more
     odd = jobs.list(limit=10, extra_query=query | {"metadata[n]": "1"})
     assert [job.id for job in odd.data] == [ids[3], ids[1]] and not odd.has_more
+    oldest = jobs.list(limit=2, after=ids[0], extra_query=query | {"order": "asc"})
+    assert [job.id for job in oldest.data] == ids[1:3] and oldest.has_more
     events = list(jobs.list_events(ids[0], limit=1))  # the SDK asks for page after page
     assert [event.message for event in events][::-1][:2] == [
         "Created fine-tuning job",
         f"Validating training file: {file}",
     ]
     assert "Job cancelled" in [event.message for event in events]
+    upwards: Any = {"order": "asc"}
+    assert list(jobs.list_events(ids[0], limit=1, extra_query=upwards)) == events[::-1]
     assert len({event.id for event in events}) == len(events) >= 3
     assert all(event.object == "fine_tuning.job.event" for event in events)
     assert list(jobs.checkpoints.list(ids[0])) == []

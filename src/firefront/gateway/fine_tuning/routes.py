@@ -3,7 +3,8 @@
 The store keeps them, processes of their own work on them. Invariant: a foreign job is not there.
 """
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -15,8 +16,8 @@ from firefront.gateway.fine_tuning.body import CreateJobRequest, tuning_request
 from firefront.gateway.fine_tuning.objects import checkpoint_object, event_object, job_object
 from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import checked_metadata, wanted_metadata
-from firefront.gateway.openapi import accepts, takes
-from firefront.gateway.paging import page_object, page_query
+from firefront.gateway.openapi import accepts
+from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.state import Gateway
 
 if TYPE_CHECKING:
@@ -26,10 +27,7 @@ router = APIRouter(tags=["fine-tuning"])
 MAX_PAGE = 100
 _JOBS = "/v1/fine_tuning/jobs"
 _JOB = f"{_JOBS}/{{job_id}}"
-_PAGE: dict[str, dict[str, Any]] = {
-    "after": {"type": "string", "description": "the last id of the page before"},
-    "limit": {"type": "integer", "minimum": 0, "maximum": MAX_PAGE},
-}
+_LISTED = described(MAX_PAGE, "desc")
 
 
 @router.post(_JOBS, summary="Create a job", openapi_extra=accepts(CreateJobRequest))
@@ -52,12 +50,10 @@ async def create_job(request: Request) -> Response:
 @router.get(
     _JOBS,
     summary="List the jobs",
-    openapi_extra=takes(
-        **_PAGE, **{"metadata[KEY]": {"type": "string", "description": "only with this value"}}
-    ),
+    openapi_extra=described(MAX_PAGE, "desc", **{"metadata[KEY]": "only with this value"}),
 )
 async def list_jobs(request: Request) -> Response:
-    """Newest first; several `metadata[KEY]=VALUE` must all be met."""
+    """By time of creation; several `metadata[KEY]=VALUE` must all be met."""
     from firefront.tuning.jobs.request import KIND  # heavy
 
     gateway: Gateway = request.app.state.gateway
@@ -71,6 +67,7 @@ async def list_jobs(request: Request) -> Response:
         metadata=metadata,
         after=query.after,
         limit=query.limit,
+        order=query.order,
     )
     data = [job_object(job) for job in page.items]
     return json_response(page_object(data, has_more=page.has_more))
@@ -102,34 +99,36 @@ async def resume_job(job_id: str, request: Request) -> Response:
     return json_response(job_object(await _ask(request, job_id, "resume", "Job resumed")))
 
 
-@router.get(f"{_JOB}/events", summary="List the events of a job", openapi_extra=takes(**_PAGE))
+@router.get(f"{_JOB}/events", summary="List the events of a job", openapi_extra=_LISTED)
 async def list_events(job_id: str, request: Request) -> Response:
-    """What happened and what was measured, newest first."""
-    gateway: Gateway = request.app.state.gateway
-    query = page_query(request, default_limit=20, max_limit=MAX_PAGE, default_order="desc")
-    store = await gateway.ready_store()
-    page = await store.run(
-        store.jobs.events, account_of(request), job_id,
-        after=query.after, limit=query.limit, order=query.order,
-    )  # fmt: skip
-    data = [event_object(event) for event in page.items]
-    return json_response(page_object(data, has_more=page.has_more))
+    """What happened and what was measured, in the order in which it did."""
+    return await _log(request, job_id, "events", event_object, default_limit=20)
 
 
-@router.get(
-    f"{_JOB}/checkpoints", summary="List the checkpoints of a job", openapi_extra=takes(**_PAGE)
-)
+@router.get(f"{_JOB}/checkpoints", summary="List the checkpoints of a job", openapi_extra=_LISTED)
 async def list_checkpoints(job_id: str, request: Request) -> Response:
-    """Models on the way to the tuned one, newest first; each can be asked for by its name."""
+    """Models on the way to the tuned one; each can be asked for by its name."""
+    return await _log(request, job_id, "checkpoints", checkpoint_object, default_limit=10)
+
+
+async def _log(
+    request: Request,
+    job_id: str,
+    what: Literal["events", "checkpoints"],
+    shape: Callable[[Any], dict[str, Any]],
+    *,
+    default_limit: int,
+) -> Response:
     gateway: Gateway = request.app.state.gateway
-    query = page_query(request, default_limit=10, max_limit=MAX_PAGE, default_order="desc")
+    query = page_query(
+        request, default_limit=default_limit, max_limit=MAX_PAGE, default_order="desc"
+    )
     store = await gateway.ready_store()
     page = await store.run(
-        store.jobs.checkpoints, account_of(request), job_id,
+        getattr(store.jobs, what), account_of(request), job_id,
         after=query.after, limit=query.limit, order=query.order,
     )  # fmt: skip
-    data = [checkpoint_object(checkpoint) for checkpoint in page.items]
-    return json_response(page_object(data, has_more=page.has_more))
+    return json_response(page_object([shape(item) for item in page.items], has_more=page.has_more))
 
 
 async def _ask(request: Request, job_id: str, what: str, note: str) -> "StoredJob":
