@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from firefront.gateway.auth import account_of
 from firefront.gateway.chat_body import ChatRequest, chat_task
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import Generation, Growth
@@ -155,7 +156,7 @@ async def chat_completions(request: Request) -> Response:
     parsed = await exchange.parse(ChatRequest)
     service, task = parsed.service(), chat_task(parsed)
     keep = keeper(exchange, service, parsed.metadata) if parsed.store else None
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     prompt = await model.renderer.chat(task, model.max_len)
     generation = await exchange.generation(model, [prompt], service, streamed=bool(parsed.stream))
     shape = ChatShape(model, generation, parsed)

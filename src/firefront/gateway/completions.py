@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from firefront.core.messages import Logprob
+from firefront.gateway.auth import account_of
 from firefront.gateway.completion_body import CompletionRequest
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import Generation, Growth
@@ -147,7 +148,7 @@ async def completions(request: Request) -> Response:
     exchange = Exchange(request)
     parsed = await exchange.parse(CompletionRequest)
     service = parsed.service()
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     prompts = await model.renderer.completion(parsed, model.max_len)
     generation = await exchange.generation(model, prompts, service, streamed=bool(parsed.stream))
     shape = CompletionShape(model, generation, parsed)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 
 from firefront.core.chat import Constraint
 from firefront.core.errors import RequestError
+from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.openapi import accepts
 from firefront.gateway.schema_check_body import SchemaCheck
@@ -34,7 +35,10 @@ async def check_schema(request: Request) -> dict[str, Any]:
     parsed = await exchange.parse(SchemaCheck)
     constraint = parsed.constraint()
     gateway = exchange.gateway
-    model = gateway.served(parsed.model) if parsed.model is not None else gateway.any_served()
+    if parsed.model is None:
+        model = gateway.any_served()
+    else:
+        model = gateway.served(parsed.model, account_of(request))
     checked, grammar = await asyncio.to_thread(_read, constraint)
     answer: dict[str, Any] = {
         "object": "schema.check",

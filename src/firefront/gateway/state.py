@@ -22,7 +22,6 @@ from firefront.fleet.jobs import JobRunner
 from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router, spellings
 from firefront.gateway.adapters import Adapters, ServedAdapter
-from firefront.gateway.auth import LOCAL_ACCOUNT
 from firefront.gateway.body import BodyReader
 from firefront.gateway.forms import FormReader
 from firefront.gateway.registering import ReadAdapter, read_adapter
@@ -110,9 +109,7 @@ class Gateway:
             raise NotFoundError("this server stores nothing", code="no_store")
         return self.store
 
-    def resolve(
-        self, model: str, account_id: str = LOCAL_ACCOUNT
-    ) -> tuple[str, Replica, ServedAdapter | None]:
+    def resolve(self, model: str, account_id: str) -> tuple[str, Replica, ServedAdapter | None]:
         """What `model` names: the name without what may be around it, the base's replica, and the
         account's adapter of it. NotFoundError says what there is."""
         for name in spellings(model):
@@ -123,14 +120,15 @@ class Gateway:
             return name, self.router.find(adapter.row.base), adapter
         return model, self.router.find(model), None
 
-    def served(self, model: str | None) -> "ServedModel":
-        """What is needed to run a request on `model`, which may be None if there is no other."""
+    def served(self, model: str | None, account_id: str) -> "ServedModel":
+        """What is needed to run an account's request on `model`, which may be None if there is no
+        other."""
         if model is None:
             names = [replica.name for replica in self.router.replicas]
             if len(names) != 1:
                 raise RequestError(f"model: is required, one of {', '.join(names)}", param="model")
             model = names[0]
-        name, replica, adapter = self.resolve(model)
+        name, replica, adapter = self.resolve(model, account_id)
         renderer = self._renderers.get(replica.name)
         if replica.failure is not None:
             raise OverloadedError(f"model {replica.name} failed to start", retry_after_s=30.0)

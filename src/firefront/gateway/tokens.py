@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from firefront.core.errors import RequestError
+from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.json_out import dumps
 from firefront.gateway.leaving import unless_gone
@@ -86,7 +87,7 @@ async def tokenize(request: Request) -> Response:
     """The tokens of a text or a conversation."""
     exchange = Exchange(request)
     parsed = await exchange.parse(TokenizeRequest)
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     token_ids = await unless_gone(request, _tokens(parsed, model))
 
     def answer() -> dict[str, Any]:
@@ -106,7 +107,7 @@ async def detokenize(request: Request) -> Response:
     """The text of tokens, special ones included; as `prompt` and as `content`."""
     exchange = Exchange(request)
     parsed = await exchange.parse(DetokenizeRequest)
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     tokenizer = model.renderer.tokenizer
     if len(parsed.tokens) > MAX_CHARS:
         raise RequestError(f"tokens: at most {MAX_CHARS}", param="tokens")
@@ -125,7 +126,7 @@ async def apply_template(request: Request) -> Response:
     """The text that the model's own chat template makes of a conversation, as `prompt`."""
     exchange = Exchange(request)
     parsed = await exchange.parse(TemplateRequest)
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     task = conversation_task(parsed)
     text = await unless_gone(request, model.renderer.chat_text(task, model.max_len))
     return _answer(exchange, {"prompt": text})
@@ -139,5 +140,5 @@ async def apply_template(request: Request) -> Response:
 async def tokenizer_info(request: Request) -> dict[str, Any]:
     """As in tokenizer_config.json: special tokens, and the chat template."""
     gateway: Gateway = request.app.state.gateway
-    served = gateway.served(request.query_params.get("model"))
+    served = gateway.served(request.query_params.get("model"), account_of(request))
     return {**served.renderer.tokenizer.info(), "model_max_length": served.max_len}

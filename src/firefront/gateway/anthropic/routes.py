@@ -16,6 +16,7 @@ from firefront.gateway.anthropic.body import (
 )
 from firefront.gateway.anthropic.errors import error_frames
 from firefront.gateway.anthropic.events import PING, stream
+from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.json_out import dumps
 from firefront.gateway.leaving import unless_gone
@@ -36,7 +37,7 @@ async def messages(request: Request) -> Response:
     exchange = Exchange(request)
     parsed = await exchange.parse(MessagesRequest)
     task = messages_task(parsed)
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     with client_names():
         prompt = await model.renderer.chat(task, model.max_len)
         generation = await exchange.generation(
@@ -79,7 +80,7 @@ async def count_tokens(request: Request) -> Response:
     exchange = Exchange(request)
     parsed = await exchange.parse(CountTokensRequest)
     task = conversation_task(parsed)
-    model = exchange.gateway.served(parsed.model)
+    model = exchange.gateway.served(parsed.model, account_of(request))
     with client_names():
         token_ids = await unless_gone(request, model.renderer.chat_tokens(task, model.max_len))
     content = dumps({"input_tokens": len(token_ids)})

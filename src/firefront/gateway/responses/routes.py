@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from firefront.core.errors import RequestError
+from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.generate import Generation
 from firefront.gateway.json_out import dumps
@@ -97,7 +98,7 @@ async def _wanted(exchange: Exchange) -> _Wanted:
     exchange.ignore(asked.unused())
     check(asked)
     service, stem = asked.service(), new_stem()
-    model = exchange.gateway.served(asked.model)
+    model = exchange.gateway.served(asked.model, account_of(exchange.request))
     history = await _history(exchange.gateway, service, asked)
     given = [] if asked.input is None else asked.input
     items = read_items(await _with_references(exchange.gateway, service, given, history), stem)
