@@ -148,6 +148,16 @@ def test_bad_feedback(live: Live, store: Store, fields: dict[str, Any], param: s
     assert store.feedback.of("local", [c.id for c in store.completions.list("local").items]) == {}
 
 
+def test_what_is_not_known_is_named_or_refused(live: Live, store: Store) -> None:
+    id = ask(live, "SAY a STOP")
+    path, header = f"/v1/chat/completions/{id}/feedback", "x-firefront-ignored-params"
+    for url, body in ((path, {"score": 1, "mood": "x"}), (DATASET, {"mood": "x"})):
+        refused = live.http().post(f"{url}?strict=1", json=body)
+        assert refused.status_code == 400 and refused.json()["error"]["param"] == "mood"
+        answer = live.http().post(url, json=body)
+        assert answer.status_code == 200 and answer.headers[header] == "mood"
+
+
 @pytest.mark.parametrize(
     ("fields", "param"),
     [

@@ -93,9 +93,8 @@ async def create_dataset(request: Request) -> Response:
         )
     finally:
         await asyncio.shield(asyncio.to_thread(content.discard))
-    answer = json_response({**file_object(file), "dataset": work.summary()})
-    answer.headers.update(exchange.headers)
-    return answer
+    answer = {**file_object(file), "dataset": work.summary()}
+    return json_response(answer, headers=exchange.headers)
 
 
 class _Work:

@@ -12,8 +12,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from firefront.core.errors import NotFoundError, RequestError
-from firefront.gateway import schemas
 from firefront.gateway.auth import account_of
+from firefront.gateway.endpoint import Exchange
 from firefront.gateway.fields import doc
 from firefront.gateway.json_out import json_response
 from firefront.gateway.openapi import accepts
@@ -47,9 +47,8 @@ class FeedbackRequest(msgspec.Struct, kw_only=True):
 )
 async def set_feedback(completion_id: str, request: Request) -> Response:
     """A score, a comment, a corrected answer; it replaces what was said before."""
-    gateway: Gateway = request.app.state.gateway
-    gateway.admit()
-    given, _ = schemas.parse(await gateway.bodies.read_json(request), FeedbackRequest)
+    exchange = Exchange(request)
+    given = await exchange.parse(FeedbackRequest)
     if given.score is None and given.comment is None and given.corrected is None:
         raise RequestError("score: give score, comment or corrected", param="score")
     if given.comment is not None and len(given.comment) > MAX_COMMENT_CHARS:
@@ -57,7 +56,7 @@ async def set_feedback(completion_id: str, request: Request) -> Response:
             f"comment: may have at most {MAX_COMMENT_CHARS} characters", param="comment"
         )
     account_id = account_of(request)
-    store = await gateway.ready_store()
+    store = await exchange.gateway.ready_store()
     completion = await store.run(store.completions.get, account_id, completion_id)
     if not 0 <= given.choice < len(completion.answer.get("choices") or ()):
         raise RequestError("choice: the completion has no such choice", param="choice")
@@ -70,7 +69,7 @@ async def set_feedback(completion_id: str, request: Request) -> Response:
         comment=given.comment,
         corrected=_corrected(given.corrected, completion),
     )
-    return json_response(_object(feedback))
+    return json_response(_object(feedback), headers=exchange.headers)
 
 
 @router.get(
