@@ -301,15 +301,13 @@ class Jobs(JobLog):
             owned(jobs, lease.account_id, lease.job_id, _KIND),
             jobs.c.lease_owner == lease.owner,
         )
-        change = {**_NOBODY, "num_deaths": jobs.c.num_deaths + int(has_died)}
+        change = {
+            **_NOBODY,
+            "num_deaths": jobs.c.num_deaths + int(has_died),
+            "status": sa.case((jobs.c.status == "running", "queued"), else_=jobs.c.status),
+        }
         with self._database.write() as connection:
             connection.execute(sa.update(jobs).where(where).values(change))
-            back = sa.update(jobs).where(
-                owned(jobs, lease.account_id, lease.job_id, _KIND),
-                jobs.c.lease_owner.is_(None),
-                jobs.c.status == "running",
-            )
-            connection.execute(back.values(status="queued"))
 
     def unfinished(self) -> set[str]:
         """The ids of all accounts' jobs that have not ended."""
