@@ -280,8 +280,16 @@ jobs = sa.Table(
 )
 
 
-def _of_job() -> tuple[sa.schema.SchemaItem, ...]:
-    return (
+def _job_log(name: str, *columns: sa.Column[Any]) -> sa.Table:
+    return sa.Table(
+        name,
+        metadata,
+        _sequence(),
+        sa.Column("account_id", sa.String(64), nullable=False),
+        sa.Column("job_id", sa.String(200), nullable=False),
+        sa.Column("id", sa.String(200), nullable=False),
+        _seconds("created_at"),
+        *columns,
         sa.UniqueConstraint("account_id", "id"),
         sa.Index(None, "account_id", "job_id", "created_at", "seq"),
         sa.ForeignKeyConstraint(
@@ -290,31 +298,16 @@ def _of_job() -> tuple[sa.schema.SchemaItem, ...]:
     )
 
 
-job_events = sa.Table(
+job_events = _job_log(
     "job_events",
-    metadata,
-    _sequence(),
-    sa.Column("account_id", sa.String(64), nullable=False),
-    sa.Column("job_id", sa.String(200), nullable=False),
-    sa.Column("id", sa.String(200), nullable=False),
-    _seconds("created_at"),
     sa.Column("level", sa.String(16), nullable=False),
     sa.Column("type", sa.String(16), nullable=False),
     sa.Column("message", JsonText, nullable=False),
     sa.Column("data", JsonText, nullable=False),
-    *_of_job(),
 )
-
-job_checkpoints = sa.Table(
+job_checkpoints = _job_log(
     "job_checkpoints",
-    metadata,
-    _sequence(),
-    sa.Column("account_id", sa.String(64), nullable=False),
-    sa.Column("job_id", sa.String(200), nullable=False),
-    sa.Column("id", sa.String(200), nullable=False),
-    _seconds("created_at"),
     sa.Column("step", sa.Integer, nullable=False),
     sa.Column("model", sa.Text, nullable=False),
     sa.Column("metrics", JsonText, nullable=False),
-    *_of_job(),
 )
