@@ -7,14 +7,14 @@ base, those that are not retired have names of their own, whoever writes at once
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 import sqlalchemy as sa
 
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page
+from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
 from firefront.store.tables import adapters, checked_id, storable
 
 LOCK = 0x66697265_0003
@@ -122,7 +122,7 @@ class Adapters:
             row = connection.execute(chosen).one_or_none()
         if row is None:
             raise not_found(_KIND, id)
-        return _adapter(row)
+        return struct_of(StoredAdapter, row)
 
     def find(self, account_id: str, base: str, name: str) -> StoredAdapter:
         """The account's adapter of this name that is not retired, or NotFoundError."""
@@ -131,7 +131,7 @@ class Adapters:
                 chosen = sa.select(adapters).where(_named(account_id, storable(base, "base"), name))
                 row = connection.execute(chosen).one_or_none()
             if row is not None:
-                return _adapter(row)
+                return struct_of(StoredAdapter, row)
         raise NotFoundError(f"{base[:200]} has no adapter {name[:200]!r}", param="model")
 
     def set_state(self, account_id: str, id: str, state: State) -> StoredAdapter:
@@ -154,7 +154,7 @@ class Adapters:
         """Those of all accounts that may be asked for, the oldest first."""
         chosen = sa.select(adapters).where(adapters.c.state == "serving").order_by(adapters.c.seq)
         with self._database.read() as connection:
-            return [_adapter(row) for row in connection.execute(chosen)]
+            return [struct_of(StoredAdapter, row) for row in connection.execute(chosen)]
 
     def list(
         self,
@@ -177,7 +177,7 @@ class Adapters:
                 order=order,
                 where=[_LIVING if state is None else adapters.c.state == state],
             )
-        return Page([_adapter(row) for row in rows], has_more)
+        return Page([struct_of(StoredAdapter, row) for row in rows], has_more)
 
     def digests(self) -> set[str]:
         """The files that adapters which are not retired have."""
@@ -194,9 +194,3 @@ class Adapters:
 def _named(account_id: str, base: str, name: str) -> sa.ColumnElement[bool]:
     same = sa.and_(adapters.c.account_id == account_id, adapters.c.base == base)
     return sa.and_(same, adapters.c.name == name, _LIVING)
-
-
-def _adapter(row: sa.Row[Any]) -> StoredAdapter:
-    return StoredAdapter(
-        **{name: getattr(row, name) for name in StoredAdapter.__struct_fields__}
-    )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from firefront.core.errors import RequestError
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page
+from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
 from firefront.store.tables import (
     checked_id,
     completion_feedback,
@@ -138,7 +138,7 @@ class Completions:
                 order=order,
                 where=where,
             )
-        return Page([_completion(row) for row in rows], has_more)
+        return Page([struct_of(Completion, row) for row in rows], has_more)
 
 
 def _get(connection: sa.Connection, account_id: str, id: str) -> Completion:
@@ -146,11 +146,7 @@ def _get(connection: sa.Connection, account_id: str, id: str) -> Completion:
     row = connection.execute(chosen).one_or_none()
     if row is None:
         raise not_found(_KIND, id)
-    return _completion(row)
-
-
-def _completion(row: sa.Row[Any]) -> Completion:
-    return Completion(**{name: getattr(row, name) for name in Completion.__struct_fields__})
+    return struct_of(Completion, row)
 
 
 def _index(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from firefront.core.errors import RequestError
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned
+from firefront.store.pages import Order, Page, not_found, owned, struct_of
 from firefront.store.tables import checked_id, conversation_items, conversations
 
 _KIND = "conversation"
@@ -170,7 +170,7 @@ def _get(connection: sa.Connection, account_id: str, id: str) -> Conversation:
     row = connection.execute(sa.select(conversations).where(where)).one_or_none()
     if row is None:
         raise not_found(_KIND, id)
-    return Conversation(id=row.id, created_at=row.created_at, metadata=row.metadata)
+    return struct_of(Conversation, row)
 
 
 def _within(account_id: str, id: str) -> sa.ColumnElement[bool]:

@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from firefront.store.database import Database
-from firefront.store.pages import not_found, owned
+from firefront.store.pages import not_found, owned, struct_of
 from firefront.store.tables import completion_feedback, completions
 
 _OF = completion_feedback.c
@@ -78,6 +78,4 @@ class Feedbacks:
         )
         with self._database.read() as connection:
             rows = connection.execute(chosen).all()
-        names = Feedback.__struct_fields__
-        found = [Feedback(**{name: getattr(row, name) for name in names}) for row in rows]
-        return {feedback.completion_id: feedback for feedback in found}
+        return {row.completion_id: struct_of(Feedback, row) for row in rows}

@@ -8,7 +8,7 @@ lock, so an upload and a removal of the same content cannot cross.
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import msgspec
 import sqlalchemy as sa
@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.store.blobs import Blobs, Incoming
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page
+from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
 from firefront.store.tables import blobs, checked_id, files, storable
 
 LOCK = 0x66697265_0002
@@ -151,7 +151,7 @@ class Files:
                 order=order,
                 where=where,
             )
-        return Page([_file(row) for row in rows], has_more)
+        return Page([struct_of(File, row) for row in rows], has_more)
 
     def _living(self) -> sa.ColumnElement[bool]:
         return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > int(self._now()))
@@ -161,7 +161,7 @@ class Files:
         row = connection.execute(chosen).one_or_none()
         if row is None:
             raise not_found(_KIND, id)
-        return _file(row)
+        return struct_of(File, row)
 
     def _name(self, connection: sa.Connection, account_id: str, file: File) -> None:
         """See to it that the account has a row for the content."""
@@ -204,7 +204,3 @@ def _delete(connection: sa.Connection, account_id: str, id: str, sha256: str) ->
 def _is_named(connection: sa.Connection, sha256: str) -> bool:
     chosen = sa.select(blobs.c.sha256).where(blobs.c.sha256 == sha256).limit(1)
     return connection.execute(chosen).first() is not None
-
-
-def _file(row: sa.Row[Any]) -> File:
-    return File(**{name: getattr(row, name) for name in File.__struct_fields__})

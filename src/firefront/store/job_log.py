@@ -13,7 +13,7 @@ import msgspec
 import sqlalchemy as sa
 
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page
+from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
 from firefront.store.tables import job_checkpoints, job_events, jobs, storable
 
 
@@ -75,7 +75,7 @@ class JobLog:
     ) -> Page[Event]:
         """In the order in which they were kept. NotFoundError if there is no such job."""
         rows, has_more = self._page(job_events, account_id, id, "event", after, limit, order)
-        return Page([_event(row) for row in rows], has_more)
+        return Page([struct_of(Event, row) for row in rows], has_more)
 
     def checkpoints(
         self,
@@ -89,7 +89,7 @@ class JobLog:
         """In the order in which they were kept. NotFoundError if there is no such job."""
         table = job_checkpoints
         rows, has_more = self._page(table, account_id, id, "checkpoint", after, limit, order)
-        return Page([_checkpoint(row) for row in rows], has_more)
+        return Page([struct_of(StoredCheckpoint, row) for row in rows], has_more)
 
     def _page(
         self,
@@ -172,12 +172,3 @@ def _insert_new(
     there = set(connection.scalars(sa.select(table.c.id).where(where)))
     if new := [row for row in rows if row["id"] not in there]:
         connection.execute(sa.insert(table), new)
-
-
-def _event(row: sa.Row[Any]) -> Event:
-    return Event(**{name: getattr(row, name) for name in Event.__struct_fields__})
-
-
-def _checkpoint(row: sa.Row[Any]) -> StoredCheckpoint:
-    names = StoredCheckpoint.__struct_fields__
-    return StoredCheckpoint(**{name: getattr(row, name) for name in names})

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.store.database import Database
 from firefront.store.job_log import Checkpoint, Entry, JobLog, keep_checkpoints, keep_events
-from firefront.store.pages import Order, Page, not_found, owned, read_page
+from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
 from firefront.store.tables import jobs, storable
 
 Status = Literal[
@@ -149,7 +149,7 @@ class Jobs(JobLog):
                     order=order,
                     where=[jobs.c.kind == kind],
                 )
-                page = [_job(row) for row in rows]
+                page = [struct_of(StoredJob, row) for row in rows]
                 if not metadata:
                     return Page(page, has_more)
                 found += [job for job in page if metadata.items() <= job.metadata.items()]
@@ -329,7 +329,7 @@ def _get(connection: sa.Connection, account_id: str, id: str) -> StoredJob:
     ).one_or_none()
     if row is None:
         raise not_found(_KIND, id)
-    return _job(row)
+    return struct_of(StoredJob, row)
 
 
 def _held(connection: sa.Connection, lease: Lease) -> StoredJob:
@@ -339,8 +339,4 @@ def _held(connection: sa.Connection, lease: Lease) -> StoredJob:
     if row is None or row.lease_owner != lease.owner or row.status in ENDED:
         state = "is gone" if row is None else f"is {row.status}, leased by {row.lease_owner}"
         raise LeaseLostError(f"job {lease.job_id} {state}")
-    return _job(row)
-
-
-def _job(row: sa.Row[Any]) -> StoredJob:
-    return StoredJob(**{name: getattr(row, name) for name in StoredJob.__struct_fields__})
+    return struct_of(StoredJob, row)

@@ -16,6 +16,7 @@ from firefront.store.tables import is_id
 MAX_LIMIT = 10_000
 Order = Literal["asc", "desc"]
 _Item = TypeVar("_Item")
+_Struct = TypeVar("_Struct", bound=msgspec.Struct)
 
 
 class Page(msgspec.Struct, Generic[_Item], frozen=True):
@@ -37,6 +38,11 @@ def owned(
     if not is_id(id):
         raise not_found(kind, id, param=param)
     return sa.and_(table.c.account_id == account_id, table.c.id == id)
+
+
+def struct_of(kind: type[_Struct], row: sa.Row[Any]) -> _Struct:
+    """A row as a struct; its table has a column for each of the fields."""
+    return kind(**{name: getattr(row, name) for name in kind.__struct_fields__})
 
 
 def read_page(

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from firefront.core.errors import RequestError
 from firefront.store.conversations import append_items
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page
+from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
 from firefront.store.tables import checked_id, responses, storable
 
 _KIND = "response"
@@ -82,7 +82,7 @@ class Responses:
             row = connection.execute(chosen).one_or_none()
         if row is None:
             raise not_found(_KIND, id)
-        return _response(row)
+        return struct_of(StoredResponse, row)
 
     def update(
         self,
@@ -132,10 +132,4 @@ class Responses:
                 order=order,
                 where=where,
             )
-        return Page([_response(row) for row in rows], has_more)
-
-
-def _response(row: sa.Row[Any]) -> StoredResponse:
-    return StoredResponse(
-        **{name: getattr(row, name) for name in StoredResponse.__struct_fields__}
-    )
+        return Page([struct_of(StoredResponse, row) for row in rows], has_more)
