@@ -74,7 +74,6 @@ def add_adapter(store: Store, name: str, account: str = "local", **fields: Any) 
         "rank": 4,
         "targets": ["q_proj"],
         "sha256": "0" * 64,
-        "state": "serving",
         **fields,
     }
     return store.adapters.create(account, name=name, **fields)

@@ -37,7 +37,7 @@ def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
         "adapters.get": adapters.get,
         "adapters.find": lambda account, id: adapters.find(account, "base", id),
         "adapters.delete": adapters.delete,
-        "adapters.set_state": lambda account, id: adapters.set_state(account, id, "retired"),
+        "adapters.retire": adapters.retire,
         "adapters.list": lambda account, id: adapters.list(account, after=id),
         "jobs.get": jobs.get,
         "jobs.list": lambda account, id: jobs.list(account, kind="k", after=id),

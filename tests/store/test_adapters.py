@@ -17,14 +17,14 @@ def names(store: Store, **query: object) -> list[str]:
 
 def test_what_is_kept_is_what_was_given(store: Store) -> None:
     made = add_adapter(
-        store, "mine", base_sha256="b" * 64, template_sha256="c" * 64, eos_ids=[3, 4],
-        job_id="ftjob-1", is_pinned=True, targets=["o_proj", "q_proj"], rank=16,
+        store, "mine", base_sha256="b" * 64, template_sha256="c" * 64, job_id="ftjob-1",
+        is_pinned=True, targets=["o_proj", "q_proj"], rank=16,
     )  # fmt: skip
     assert store.adapters.get("local", made.id) == made
     assert store.adapters.find("local", "base", "mine") == made
     assert store.adapters.list("local").items == [made]
     assert store.adapters.serving() == [made]
-    assert made.eos_ids == [3, 4] and made.is_pinned is True and made.rank == 16
+    assert made.state == "serving" and made.is_pinned is True and made.rank == 16
 
 
 def test_a_name_is_one_adapters_only(store: Store) -> None:
@@ -44,19 +44,20 @@ def test_replacing_retires_the_one_before(store: Store) -> None:
     assert store.adapters.list("local", state="retired").items == [retired]
     assert store.adapters.digests() == {second.sha256}
     assert store.adapters.is_needed(second.sha256) and not store.adapters.is_needed(first.sha256)
-    with pytest.raises(NotFoundError):  # its files may be gone
-        store.adapters.set_state("local", first.id, "serving")
+    with pytest.raises(NotFoundError):
+        store.adapters.retire("local", first.id)
     add_adapter(store, "new", replaces=True)  # nothing to replace is fine
     assert names(store) == ["new", "x"]
 
 
-def test_states(store: Store) -> None:
-    made = add_adapter(store, "x", state="verified")
-    assert store.adapters.serving() == [] and names(store) == ["x"]
-    assert store.adapters.set_state("local", made.id, "serving").state == "serving"
-    assert [adapter.id for adapter in store.adapters.serving()] == [made.id]
-    store.adapters.set_state("local", made.id, "retired")
-    assert names(store) == [] and store.adapters.digests() == set()
+def test_what_is_retired_is_not_served(store: Store) -> None:
+    made, other = add_adapter(store, "x"), add_adapter(store, "y", sha256="1" * 64)
+    store.adapters.retire("local", other.id)
+    assert names(store) == ["x"] and store.adapters.serving() == [made]
+    store.adapters.retire("local", made.id)
+    assert store.adapters.get("local", made.id).state == "retired"
+    assert names(store) == [] and store.adapters.serving() == []
+    assert store.adapters.digests() == set()
     store.adapters.delete("local", made.id)
     with pytest.raises(NotFoundError):
         store.adapters.get("local", made.id)

@@ -28,7 +28,7 @@ def test_folders_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         contents.publish(staged)
     store.adapters.create(
         LOCAL_ACCOUNT, name="banking", base="starter", rank=4, targets=["q_proj"],
-        sha256=staged.sha256, state="serving",
+        sha256=staged.sha256,
     )  # fmt: skip
     store.close()
     by_folder, by_name = find_adapter("starter", str(folder)), find_adapter("starter", "banking")

@@ -182,7 +182,7 @@ class Adapters:
             if self._named.get(_key(row)) is not adapter:
                 raise NotFoundError(f"model {adapter.model!r} does not exist", param="model")
             if keeps_row:
-                await store.run(store.adapters.set_state, row.account_id, row.id, "retired")
+                await store.run(store.adapters.retire, row.account_id, row.id)
             else:
                 await store.run(store.adapters.delete, row.account_id, row.id)
             del self._named[_key(row)]

@@ -205,9 +205,6 @@ class Generation:
         prompt, adapter = self.prompt_of(index), self.model.adapter
         choice = index % self.n
         sampling, seed = prompt.sampling, prompt.sampling.seed
-        if adapter is not None and adapter.row.eos_ids and not sampling.ignore_eos:
-            stop_token_ids = (*sampling.stop_token_ids, *adapter.row.eos_ids)
-            sampling = msgspec.structs.replace(sampling, stop_token_ids=stop_token_ids)
         if seed is not None and choice:
             seed = (seed + choice + MAX_SEED + 1) % (2 * MAX_SEED + 2) - MAX_SEED - 1
         return Submit(

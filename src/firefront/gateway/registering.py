@@ -155,7 +155,6 @@ def keep(
                 targets=facts.targets,
                 sha256=staged.sha256,
                 template_sha256=staged.template_sha256,
-                state="serving",
                 is_pinned=is_pinned,
                 job_id=job_id,
                 replaces=replaces,

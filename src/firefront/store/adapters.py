@@ -1,4 +1,4 @@
-"""Adapters: what each is called, which base it is for, which files it has, how far it got.
+"""Adapters: what each is called, which base it is for, which files it has, whether it is served.
 
 Knows no files; a row's `sha256` says which they are. Invariant: of an account's adapters of one
 base, those that are not retired have names of their own, whoever writes at once.
@@ -18,7 +18,7 @@ from firefront.store.pages import Order, Page, not_found, owned, read_page, stru
 from firefront.store.tables import adapters, checked_id, storable
 
 LOCK = 0x66697265_0003
-State = Literal["created", "verified", "serving", "retired"]
+State = Literal["serving", "retired"]
 _KIND = "adapter"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 _LIVING = adapters.c.state != "retired"
@@ -28,9 +28,8 @@ class StoredAdapter(msgspec.Struct, frozen=True, kw_only=True):
     """An adapter; `created_at` in Unix seconds.
 
     `base` is the name its base model is served under, `base_sha256` that model's digest where it
-    is known; `targets` the linears it changes; `eos_ids` tokens that end its turns besides the
-    base's. `state`: files are there (created), they fit the base (verified), it may be asked for
-    (serving), it was replaced or unloaded and its files may be gone (retired).
+    is known; `targets` the linears it changes. `state`: it may be asked for (serving), or it was
+    replaced or unloaded and its files may be gone (retired).
     """
 
     account_id: str
@@ -42,7 +41,6 @@ class StoredAdapter(msgspec.Struct, frozen=True, kw_only=True):
     targets: list[str]
     sha256: str
     template_sha256: str | None
-    eos_ids: list[int]
     state: State
     job_id: str | None
     is_pinned: bool
@@ -75,17 +73,15 @@ class Adapters:
         rank: int,
         targets: list[str],
         sha256: str,
-        state: State,
         base_sha256: str | None = None,
         template_sha256: str | None = None,
-        eos_ids: list[int] | None = None,
         job_id: str | None = None,
         is_pinned: bool = False,
         id: str | None = None,
         replaces: bool = False,
     ) -> StoredAdapter:
-        """Name an adapter whose files are there. RequestError if the name is taken, unless it
-        `replaces` the one of that name, which is retired in the same moment."""
+        """Name an adapter whose files are there, and serve it. RequestError if the name is taken,
+        unless it `replaces` the one of that name, which is retired in the same moment."""
         adapter = StoredAdapter(
             account_id=account_id,
             id=checked_id(id) if id else f"adapter-{secrets.token_hex(12)}",
@@ -96,8 +92,7 @@ class Adapters:
             targets=targets,
             sha256=sha256,
             template_sha256=template_sha256,
-            eos_ids=eos_ids or [],
-            state=state,
+            state="serving",
             job_id=job_id,
             is_pinned=is_pinned,
             created_at=int(self._now()),
@@ -134,14 +129,13 @@ class Adapters:
                 return struct_of(StoredAdapter, row)
         raise NotFoundError(f"{base[:200]} has no adapter {name[:200]!r}", param="model")
 
-    def set_state(self, account_id: str, id: str, state: State) -> StoredAdapter:
-        """How far it got. What is retired stays so: its files may be gone."""
+    def retire(self, account_id: str, id: str) -> None:
+        """Serve it no more; it stays so. NotFoundError if the account serves no such adapter."""
         where = sa.and_(owned(adapters, account_id, id, _KIND), _LIVING)
         with self._database.write() as connection:
-            done = connection.execute(sa.update(adapters).where(where).values(state=state))
+            done = connection.execute(sa.update(adapters).where(where).values(state="retired"))
             if not done.rowcount:
                 raise not_found(_KIND, id)
-        return self.get(account_id, id)
 
     def delete(self, account_id: str, id: str) -> None:
         """NotFoundError if the account has no such adapter."""

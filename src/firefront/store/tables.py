@@ -235,7 +235,6 @@ adapters = sa.Table(
     sa.Column("targets", JsonText, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
     sa.Column("template_sha256", sa.String(64), nullable=True),
-    sa.Column("eos_ids", JsonText, nullable=False),
     sa.Column("state", sa.String(32), nullable=False),
     sa.Column("job_id", sa.String(200), nullable=True),
     sa.Column("is_pinned", sa.Boolean, nullable=False),

@@ -24,7 +24,6 @@ def upgrade() -> None:
         sa.Column("targets", sa.Text, nullable=False),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("template_sha256", sa.String(64), nullable=True),
-        sa.Column("eos_ids", sa.Text, nullable=False),
         sa.Column("state", sa.String(32), nullable=False),
         sa.Column("job_id", sa.String(200), nullable=True),
         sa.Column("is_pinned", sa.Boolean, nullable=False),
