@@ -2,8 +2,8 @@
 acknowledged is lost.
 
 The points are the calls that change something: every statement and commit, every call of `os` in
-blobs.py. The first run is killed before the first of them, the second before the second, and so on,
-until one gets through.
+blobs.py and disk.py. The first run is killed before the first of them, the second before the
+second, and so on, until one gets through.
 """
 
 import os
@@ -16,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import event
 
+from firefront.core import disk
 from firefront.store import blobs
 from firefront.store.store import Store
 from tests.store.inside import (
@@ -46,7 +47,7 @@ class _Bomb:
         """Only in a child: it changes the modules."""
         event.listen(sa.Engine, "before_cursor_execute", self.passed)
         event.listen(sa.Engine, "commit", self.passed)
-        blobs.os = _Counted(self)  # type: ignore[assignment]
+        blobs.os = disk.os = _Counted(self)  # type: ignore[assignment]
 
 
 class _Counted:

@@ -63,12 +63,14 @@ def test_a_full_disk_at_every_write_of_a_content(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The n-th call that writes fails, for every n."""
+    from firefront.core import disk
     from firefront.store import blobs
 
     store = Store.open(None, home)
     for fuse in range(1, 20):
         failing = _Failing(fuse)
-        monkeypatch.setattr(blobs, "os", failing)
+        for module in (blobs, disk):
+            monkeypatch.setattr(module, "os", failing)
         try:
             add_file(store, b"content %d" % fuse)
         except StorageFullError:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from firefront.core import disk
 from firefront.core.errors import ModelFileError, NotFoundError, StorageFullError
-from firefront.store import blobs
 from firefront.weights import adapter_store
 from firefront.weights.adapter_store import AdapterStore
 from tests.store.inside import in_child
@@ -204,7 +204,7 @@ class _Counting:
 
 def plant(monkeypatch: Any, fuse: int, happens: Callable[[], None]) -> None:
     counting = _Counting(fuse, happens)
-    for module in (adapter_store, blobs):
+    for module in (adapter_store, disk):
         monkeypatch.setattr(module, "os", counting)
 
 

@@ -75,8 +75,8 @@ def _copy(source: Path, target: Path) -> None:
 def _appearing(output: Path, own_names: tuple[str, ...], *, replaces: bool) -> Iterator[Path]:
     """A path beside `output` to write a file to, or a folder of `own_names`; it takes the name of
     `output` at the end."""
+    from firefront.core.disk import sync_folder
     from firefront.core.errors import RequestError
-    from firefront.store.blobs import sync_folder
 
     partial = output.parent / f".{output.name}.{os.getpid()}"
     try:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from firefront.core.disk import disk_errors
 from firefront.core.errors import ModelFileError, NotFoundError
 
 if TYPE_CHECKING:
@@ -110,7 +111,6 @@ def _as_peft(given: Path, base: BaseModel) -> Iterator[Path]:
     if given.suffix != GGUF or not os.path.isfile(given):
         yield given
         return
-    from firefront.store.blobs import disk_errors  # heavy
     from firefront.weights.adapter_gguf import gguf_to_peft
     from firefront.weights.checkpoint import open_checkpoint
 

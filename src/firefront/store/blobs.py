@@ -6,21 +6,20 @@ name that no row mentions) is removed by the next `sweep`; contents that a livin
 writing are locked and stay.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Set
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from firefront.core.errors import FirefrontError, StorageFullError
+from firefront.core.disk import disk_errors, make_folder, sync_folder
+from firefront.core.errors import FirefrontError
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
 _SHA256 = re.compile("[0-9a-f]{64}")
 _INCOMING = "incoming"
 
@@ -145,34 +144,3 @@ def _remove_stale(path: Path) -> bool:
     finally:
         os.close(fd)
     return True
-
-
-def make_folder(folder: Path) -> None:
-    """Make the folder, and those above it, so that they outlast a power cut."""
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    with suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-        sync_folder(folder.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def disk_errors() -> Iterator[None]:
-    """What the disk refuses, as StorageFullError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            message = f"the content cannot be written: {error.strerror}; free some space"
-            raise StorageFullError(message) from error
-        raise

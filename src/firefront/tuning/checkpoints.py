@@ -21,8 +21,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from firefront.core.disk import disk_errors, make_folder, sync_folder
 from firefront.core.errors import RequestError, StorageFullError
-from firefront.store.blobs import disk_errors, make_folder, sync_folder
 from firefront.tuning.adapter_file import write_json
 from firefront.tuning.events import Evaluation, Metrics, TrainResult
 from firefront.weights.quant import dequantize

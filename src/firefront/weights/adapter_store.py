@@ -19,8 +19,8 @@ from collections.abc import Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from firefront.core.disk import disk_errors, make_folder, sync_folder
 from firefront.core.errors import ModelFileError, NotFoundError
-from firefront.store.blobs import disk_errors, make_folder, sync_folder
 from firefront.weights.model_store import StoredFile, folder_sha256
 
 CONFIG, WEIGHTS, TEMPLATE = (

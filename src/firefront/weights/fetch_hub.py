@@ -17,9 +17,10 @@ from urllib.parse import quote
 import httpx2
 import msgspec
 
+from firefront.core.disk import sync_folder
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.weights.fetch import FetchError
-from firefront.weights.model_store import ModelStore, StoredFile, sync_folder, write_durably
+from firefront.weights.model_store import ModelStore, StoredFile, write_durably
 from firefront.weights.progress import Progress, Task
 from firefront.weights.sources import HubSource, Model, check_relative_path
 

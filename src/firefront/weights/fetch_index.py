@@ -18,9 +18,10 @@ import threading
 import zipfile
 from pathlib import Path
 
+from firefront.core.disk import sync_folder
 from firefront.core.errors import RequestError
 from firefront.weights.fetch import FetchError
-from firefront.weights.model_store import ModelStore, StoredFile, sync_folder
+from firefront.weights.model_store import ModelStore, StoredFile
 from firefront.weights.progress import Progress, Task
 from firefront.weights.sources import IndexSource, Model, check_relative_path
 

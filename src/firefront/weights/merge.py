@@ -17,9 +17,9 @@ from typing import BinaryIO, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from firefront.core.disk import disk_errors
 from firefront.core.errors import ModelFileError
 from firefront.ops.context import round_bf16
-from firefront.store.blobs import disk_errors
 from firefront.weights import gguf_write
 from firefront.weights.adapter import Adapter
 from firefront.weights.checkpoint import Checkpoint

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from firefront.core.disk import sync_folder
 from firefront.core.errors import ModelFileError, NotFoundError, RequestError
 from firefront.core.paths import home
 from firefront.weights.sources import BUILT_IN, Entry, check_catalog, check_name, load_catalog
@@ -242,15 +243,6 @@ def write_durably(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
     os.replace(temporary, path)
     sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames inside `folder` durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _check_private(folder: Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
+from firefront.core.disk import disk_errors
 from firefront.core.errors import NotFoundError, OverloadedError, RequestError
-from firefront.store.blobs import disk_errors
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, StoredJob
 from firefront.store.store import Store
