@@ -7,7 +7,7 @@ import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,13 +41,12 @@ def write_gguf(path: Path, metadata: Mapping[str, Value], tensors: Mapping[str, 
         for name, tensor in tensors.items()
     ]
     header = gguf_header(keys, entries, DEFAULT_ALIGNMENT)
+    pieces = (
+        np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<")).data
+        for tensor in tensors.values()
+    )
     with open(path, "xb") as file:
-        position = file.write(header)
-        for tensor in tensors.values():
-            position += file.write(bytes(-position % DEFAULT_ALIGNMENT))
-            data = np.ascontiguousarray(tensor, tensor.dtype.newbyteorder("<"))
-            position += file.write(data.data)
-        file.write(bytes(-position % DEFAULT_ALIGNMENT))
+        write_pieces(file, header, pieces, DEFAULT_ALIGNMENT)
         file.flush()
         os.fsync(file.fileno())
 
@@ -63,6 +62,17 @@ def gguf_header(keys: Sequence[bytes], entries: Iterable[Entry], alignment: int)
         table.append(_text(name) + dims + struct.pack("<IQ", number, offset))
         offset += num_bytes
     return b"".join([MAGIC, struct.pack("<IQQ", _VERSION, len(table), len(keys)), *keys, *table])
+
+
+def write_pieces(
+    file: BinaryIO, header: bytes, pieces: Iterable[bytes | memoryview], alignment: int
+) -> None:
+    """Write a whole file: the data of each tensor of `header`, in order, where that says it is."""
+    position = file.write(header)
+    for piece in pieces:
+        position += file.write(bytes(-position % alignment))
+        position += file.write(piece)
+    file.write(bytes(-position % alignment))
 
 
 def gguf_key(key: str, value: Value) -> bytes:

@@ -7,8 +7,7 @@ Invariant: every value is the base's, decoded, plus scale * b @ a of the linear 
 
 import json
 import os
-import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,11 +27,11 @@ from firefront.weights.gguf import DTYPE_NUMBERS, GGUFFile
 from firefront.weights.layout import hf_name
 from firefront.weights.quant import dequantize
 from firefront.weights.safetensors import SINGLE
-from firefront.weights.tensor import BLOCK, Tensor
+from firefront.weights.tensor import Tensor, tensor_bytes
+from firefront.weights.write_safetensors import Entry, safetensors_header
 
 Dtype = Literal["F32", "F16", "BF16"]
 Floats = NDArray[np.float32]
-Entry = tuple[str, tuple[int, ...], str]  # a tensor's name, shape and dtype
 _TEMPLATE_KEY = "tokenizer.chat_template"
 
 
@@ -44,9 +43,12 @@ def merge_to_folder(
     with _written(folder / "config.json") as file:
         file.write(json.dumps(settings, indent=2).encode() + b"\n")
     tensors = checkpoint.tensors
-    entries: list[Entry] = [(name, tensor.shape, dtype) for name, tensor in tensors.items()]
+    entries = [
+        Entry(name, tensor.shape, dtype, tensor_bytes(folder, name, dtype, tensor.shape))
+        for name, tensor in tensors.items()
+    ]
     with _written(folder / SINGLE) as file:
-        file.write(_safetensors_header(entries))
+        file.write(safetensors_header(entries, {"format": "pt"}))
         for name, tensor in tensors.items():
             value = _as_in_folders(checkpoint, tensor)
             file.write(_encoded(_merged(name, value, adapter), dtype, name))
@@ -66,19 +68,17 @@ def merge_to_gguf(
     base = GGUFFile(checkpoint.path)
     try:
         changed = {name for name in base.tensors if _part(checkpoint, name) in adapter.parts}
-        entries: list[Entry] = [
-            (name, tensor.shape, dtype if name in changed else tensor.dtype)
+        dtypes = {
+            name: dtype if name in changed else tensor.dtype
             for name, tensor in base.tensors.items()
-        ]
+        }
+        pieces = (
+            _changed(checkpoint, name, adapter, dtype) if name in changed else tensor.data.data
+            for name, tensor in base.tensors.items()
+        )
         with _written(file) as out:
-            position = out.write(_gguf_header(base, entries, template))
-            for name, tensor in base.tensors.items():
-                position += out.write(bytes(-position % base.alignment))
-                data: bytes | memoryview = tensor.data.data
-                if name in changed:
-                    data = _changed(checkpoint, name, adapter, dtype)
-                position += out.write(data)
-            out.write(bytes(-position % base.alignment))
+            header = _gguf_header(base, dtypes, template)
+            gguf_write.write_pieces(out, header, pieces, base.alignment)
     finally:
         base.close()
 
@@ -124,33 +124,21 @@ def _encoded(value: Floats, dtype: Dtype, name: str) -> bytes:
     return half.tobytes()
 
 
-def _safetensors_header(entries: Iterable[Entry]) -> bytes:
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    begin = 0
-    for name, shape, dtype in entries:
-        end = begin + _num_bytes(shape, dtype)
-        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
-        begin = end
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
-
-
-def _gguf_header(base: GGUFFile, entries: list[Entry], template: str | None) -> bytes:
-    """The base's keys, byte for byte but for the template, and a table of `entries`."""
+def _gguf_header(base: GGUFFile, dtypes: Mapping[str, str], template: str | None) -> bytes:
+    """The base's keys, byte for byte but for the template, and a table of its tensors."""
     keys: dict[str, bytes] = {key: bytes(own) for key, own in base.key_bytes.items()}
     if template is not None:
         keys[_TEMPLATE_KEY] = gguf_write.gguf_key(_TEMPLATE_KEY, template)
     table = [
-        gguf_write.Entry(name, shape, DTYPE_NUMBERS[dtype], _num_bytes(shape, dtype))
-        for name, shape, dtype in entries
+        gguf_write.Entry(
+            name,
+            tensor.shape,
+            DTYPE_NUMBERS[dtypes[name]],
+            tensor_bytes(base.path, name, dtypes[name], tensor.shape),
+        )
+        for name, tensor in base.tensors.items()
     ]
     return gguf_write.gguf_header(list(keys.values()), table, base.alignment)
-
-
-def _num_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    per_block, block_bytes = BLOCK[dtype]
-    return int(np.prod(shape, dtype=np.int64)) // per_block * block_bytes
 
 
 @contextmanager
