@@ -1,12 +1,15 @@
 """The numpy executor itself: binding, steps with a sampler, roundings, adapters, `compare`."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from firefront.backends.numpy import NumpyExecutor, compare, logits, packed_inputs
 from firefront.models import trace_model
-from firefront.ops.context import Lora
+from firefront.weights.adapter import Adapter, LowRank
+from firefront.weights.layout import adapter_shapes
 from tests.steps import NUM_BLOCKS, interleaved_steps, sampler_rows
 from tests.tiny import TinyModel, text, tiny_model, transformers_logits
 
@@ -100,25 +103,27 @@ def test_unquantised_weights_keep_exact_activations(tiny: TinyModel) -> None:
     assert 0 < np.abs(part - exact).max()
 
 
+def adapted_logits(tiny: TinyModel, adapter: Adapter) -> np.ndarray:
+    """logits_TV of a text, all of whose tokens run on the adapter."""
+    plan, inputs = trace_model(tiny.config).without_cache(), packed_inputs(text(tiny))
+    executor = NumpyExecutor(plan, tiny.weights.__getitem__, 0)
+    ids = np.full(len(inputs.token_ids), executor.add_adapter(adapter), np.int32)
+    return executor.forward(replace(inputs, adapter_ids=ids))
+
+
 def test_an_adapter_equals_its_merged_weights() -> None:
     tiny = tiny_model("llama")
     plan, tokens = trace_model(tiny.config), text(tiny_model("llama"))
     rng = np.random.default_rng(5)
-    merged, deltas = dict(tiny.weights), {}
-    for weight in plan.weights:
-        if "_proj" not in weight.name:
-            continue
-        loras, start = [], 0
-        for name, rows in weight.parts:
-            a = rng.standard_normal((4, weight.shape[1])).astype(np.float32) / 8
-            b = rng.standard_normal((rows, 4)).astype(np.float32) / 4
-            loras.append(Lora(a, b, 0.5, rows=(start, start + rows)))
-            merged[name] = merged[name] + np.float32(0.5) * b @ a
-            start += rows
-        deltas[weight.name] = loras
+    merged, parts = dict(tiny.weights), {}
+    for module, (rows, cols) in adapter_shapes(tiny.config).items():
+        a = rng.standard_normal((4, cols)).astype(np.float32) / 8
+        b = rng.standard_normal((rows, 4)).astype(np.float32) / 4
+        parts[module] = LowRank(a, b, 0.5)
+        merged[f"{module}.weight"] = merged[f"{module}.weight"] + np.float32(0.5) * b @ a
     plain = logits(plan, tiny.weights.__getitem__, tokens)
     want = logits(plan, merged.__getitem__, tokens)
-    got = logits(plan, tiny.weights.__getitem__, tokens, deltas=deltas)
+    got = adapted_logits(tiny, Adapter(parts))
     np.testing.assert_allclose(got, want, atol=1e-3 * want.std())
     assert np.abs(plain - want).max() > 0.3 * want.std()
 
@@ -148,7 +153,7 @@ def test_compare_sees_nan_and_other_shapes_and_partial_records(tiny: TinyModel) 
 
 
 def test_an_error_inside_an_op_says_which(tiny: TinyModel) -> None:
-    deltas = {"model.layers.2.self_attn.o_proj.weight": lambda x: x[:, :1] @ np.ones((2, 2))}
+    misshapen = LowRank(np.ones((2, 3), np.float32), np.ones((4, 2), np.float32), 1.0)
     with pytest.raises(ValueError) as raised:
-        logits(trace_model(tiny.config), tiny.weights.__getitem__, text(tiny), deltas=deltas)
+        adapted_logits(tiny, Adapter({"model.layers.2.self_attn.o_proj": misshapen}))
     assert "in linear layers.2.self_attn.o_proj (decoder.py:" in raised.value.__notes__[0]

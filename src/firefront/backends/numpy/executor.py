@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from firefront.backends.adapter_places import adapter_places
 from firefront.backends.numpy.sampler import sample
 from firefront.core.step import BLOCK_SIZE, SamplerRows, StepInputs, StepResult
-from firefront.ops.context import Context, Delta, KvCache, Lora
+from firefront.ops.context import Context, KvCache, Lora
 from firefront.ops.spec import F32
 from firefront.plan import Op, Plan, Weight
 from firefront.plan.memory import last_uses
@@ -28,8 +28,7 @@ class NumpyExecutor:
     `load`: the weights. `num_blocks`: KV blocks of BLOCK_SIZE tokens, a layer.
     `activations="int8"`: round the inputs of linears to int8 per block of 32, for the weights that
     `is_quantised(hf_name)` names (default: all). `kv_dtype="bf16"`: round keys and values when
-    stored. `deltas`: what is added to every token, by Weight.name, changeable between steps.
-    `record`: keep the values of the last step in `recorded`, by Value.id.
+    stored. `record`: keep the values of the last step in `recorded`, by Value.id.
     """
 
     def __init__(
@@ -41,7 +40,6 @@ class NumpyExecutor:
         activations: Literal["f32", "int8"] = "f32",
         is_quantised: Callable[[str], bool] = lambda hf_name: True,
         kv_dtype: Literal["f32", "bf16"] = "f32",
-        deltas: Mapping[str, Delta] | None = None,
         record: bool = False,
     ) -> None:
         if activations not in ("f32", "int8") or kv_dtype not in ("f32", "bf16"):
@@ -50,7 +48,6 @@ class NumpyExecutor:
                 f"kv_dtype must be f32 or bf16, got {kv_dtype!r}"
             )
         self.plan = plan
-        self.deltas: dict[str, Delta] = dict(deltas or {})
         self.recorded: dict[int, NDArray[Any]] | None = {} if record else None
         self._weights = {weight.name: bind(weight, load) for weight in plan.weights}
         self._quantised = {
@@ -111,7 +108,7 @@ class NumpyExecutor:
         quantised = self._quantised.get(name)
         if quantised is not None and not quantised.any():
             quantised = None
-        delta = self._loras(name, step) if step.adapter_ids is not None else self.deltas.get(name)
+        delta = self._loras(name, step) if step.adapter_ids is not None else None
         ctx = Context(step, self._cache, delta, quantised)
         try:
             outputs = op.spec.reference(ctx, **inputs, **weights, **op.attrs)
