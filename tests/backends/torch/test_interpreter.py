@@ -17,6 +17,7 @@ from firefront.weights.adapter import open_adapter
 from firefront.weights.checkpoint import open_checkpoint
 from firefront.weights.layout import adapter_shapes
 from firefront.weights.quant import dequantize
+from tests.peft_adapters import make_adapter
 from tests.tiny import KINDS, WINDOW, TinyModel, text, tiny_model, transformers_logits
 
 TOLERANCE = 1e-4  # of the standard deviation
@@ -57,21 +58,6 @@ def test_agrees_with_transformers(
     assert error(logits, want) <= TOLERANCE
 
 
-def peft_model(tiny: TinyModel, folder: Path, rank: int = 4) -> torch.nn.Module:
-    """The model with an adapter on all linears, none of it zero, also saved to `folder`."""
-    import peft
-
-    config = peft.LoraConfig(r=rank, lora_alpha=6, target_modules="all-linear", use_rslora=True)
-    model = peft.get_peft_model(tiny.model, config)
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if "lora_B" in name:
-                parameter.copy_(0.3 * torch.randn(parameter.shape, generator=generator))
-    model.save_pretrained(folder)
-    return model
-
-
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_gradients_agree_with_peft(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -81,7 +67,8 @@ def test_gradients_agree_with_peft(
     tiny = tiny_model(kind)
     cap = tiny.config.extras.attention_softcap
     tiny.save(tmp_path / "base")
-    oracle = peft_model(tiny, tmp_path / "adapter")
+    settings = {"r": 4, "lora_alpha": 6, "use_rslora": True}
+    oracle = make_adapter(tiny.model, tmp_path / "adapter", **settings)
     sequences = family(tiny)
     weights = [np.linspace(-1, 2, len(ids)).astype(np.float32) for ids in sequences]
     loss, want_logits = torch.zeros(()), []
