@@ -14,10 +14,15 @@ from firefront.core.errors import FirefrontError
 from firefront.core.paths import home
 
 CATALOG = Path(__file__).parent.parent / "bench" / "models.toml"
+# Files run side by side: where each had as many threads of arithmetic as there are cores, most would
+# spin for one that waits for a core. They are read when numpy and torch are first imported.
+ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LINKS = {"starter.gguf": "starter", "qwen05.gguf": "qwen-coder-0.5b"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    for name in ONE_THREAD:
+        os.environ.setdefault(name, "1")
     if "FIREFRONT_TEST_MODELS" in os.environ:
         return
     folder = tempfile.TemporaryDirectory(prefix="firefront-test-models-")
