@@ -14,8 +14,8 @@ from firefront.core.errors import FirefrontError
 from firefront.core.paths import home
 
 CATALOG = Path(__file__).parent.parent / "bench" / "models.toml"
-# Files run side by side: where each had as many threads of arithmetic as there are cores, most would
-# spin for one that waits for a core. They are read when numpy and torch are first imported.
+# Files run side by side: had each as many threads of arithmetic as there are cores, most would spin
+# for one that waits for a core. Read when numpy and torch are first imported.
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 LINKS = {"starter.gguf": "starter", "qwen05.gguf": "qwen-coder-0.5b"}
 
