@@ -4,16 +4,16 @@ Counts by the very examples that would be trained on. Knows nothing of the machi
 given, measured by whoever has one.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from firefront.core.errors import RequestError
 from firefront.text.tokenizer import Tokenizer
-from firefront.tuning.examples import Example, RowError, chat_examples, preference_examples
+from firefront.tuning.examples import RowError, row_examples
 from firefront.tuning.findings import Finding
-from firefront.tuning.rows import ChatRow, Row
+from firefront.tuning.rows import Row
 
 
 @dataclass(frozen=True)
@@ -51,10 +51,9 @@ class ModelCheck:
     def findings(self, row: Row) -> Iterator[Finding]:
         """At most one: the row cannot be learned, or is cut."""
         try:
-            examples = self._examples(row)
+            examples = row_examples(self.tokenizer, row, self.max_len)
         except RowError as error:
-            why = error.message.removeprefix(f"line {row.line}: ")
-            yield Finding(line=row.line, kind="unlearnable", why=why)
+            yield Finding(line=row.line, kind="unlearnable", why=error.problem)
             return
         for example in examples:
             self._lens.append((len(example.token_ids), example.num_labels, example.num_cut))
@@ -77,16 +76,6 @@ class ModelCheck:
             p99=round(p99),
             longest=int(whole.max(initial=0)),
         )
-
-    def _examples(self, row: Row) -> Sequence[Example]:
-        if isinstance(row, ChatRow):
-            return chat_examples(
-                self.tokenizer, row.messages, row.tools, line=row.line, max_len=self.max_len
-            )
-        return preference_examples(
-            self.tokenizer, row.messages, row.preferred, row.rejected, row.tools,
-            line=row.line, max_len=self.max_len,
-        )  # fmt: skip
 
 
 def estimate(

@@ -17,19 +17,22 @@ from firefront.core.chat import ToolChoice
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.core.tools import read_tools
 from firefront.text.tokenizer import Tokenizer
+from firefront.tuning.rows import ChatRow, Row
 
 Messages = Sequence[Mapping[str, Any]]
 ToolDicts = Sequence[Mapping[str, Any]] | None
 
 
 class RowError(RequestError):
-    """A row that cannot be learned from; `line` is its line in the file, 0 if it is of no file."""
+    """A row that cannot be learned from; `line` is its line in the file, 0 if it is of no file, and
+    `problem` the message without it."""
 
     code = "invalid_training_row"
 
     def __init__(self, line: int, message: str, *, param: str | None = None) -> None:
         super().__init__(f"line {line}: {message}" if line else message, param=param)
         self.line = line
+        self.problem = message
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,6 +70,19 @@ class _Answers:
         for start, stop in self.spans:
             weights[start:stop] = 1
         return Example(np.array(self.token_ids[:end], np.int32), weights, self.spans[0][0], line)
+
+
+def row_examples(tokenizer: Tokenizer, row: Row, max_len: int) -> list[Example]:
+    """What is learned from a row: of a preference the preferred answer, then the rejected one.
+    RowError if there is nothing to learn."""
+    if isinstance(row, ChatRow):
+        return chat_examples(tokenizer, row.messages, row.tools, line=row.line, max_len=max_len)
+    return list(
+        preference_examples(
+            tokenizer, row.messages, row.preferred, row.rejected, row.tools,
+            line=row.line, max_len=max_len,
+        )
+    )  # fmt: skip
 
 
 def chat_examples(

@@ -101,6 +101,11 @@ class Problems:
             shown += [f"{num} x {kind}" for kind, num in self.counts.most_common(num_shown)]
         return "\n".join(f"  {line}" for line in shown)
 
+    def refusal(self, name: str, num_rows: int) -> str:
+        """Why the file `name` is refused, which has so many rows besides."""
+        bad = self.total
+        return f"{name}: {bad} of {num_rows + bad} rows cannot be used\n{self.text()}"
+
 
 def kind_of(message: str) -> str:
     """`message` without the places of lists, so that equal problems can be counted."""
@@ -115,11 +120,7 @@ class RowsError(RequestError):
     """A file with lines that are no rows."""
 
     def __init__(self, name: str, num_rows: int, problems: Problems) -> None:
-        bad = problems.total
-        super().__init__(
-            f"{name}: {bad} of {num_rows + bad} rows cannot be used\n{problems.text()}",
-            param="training_file",
-        )
+        super().__init__(problems.refusal(name, num_rows), param="training_file")
         self.problems = problems
 
 

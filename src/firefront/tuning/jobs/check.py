@@ -10,13 +10,12 @@ from pathlib import Path
 
 from firefront.core.errors import RequestError
 from firefront.text.tokenizer import Tokenizer
-from firefront.tuning.examples import Example, RowError, chat_examples, preference_examples
+from firefront.tuning.examples import Example, RowError, row_examples
 from firefront.tuning.jobs.request import Method
 from firefront.tuning.rows import (
     ChatRow,
     PreferenceRow,
     Problem,
-    Problems,
     Row,
     RowReader,
     open_rows,
@@ -71,34 +70,23 @@ def check_file(
                 try:
                     examples = examples_of(row, tokenizer, method, max_len)
                 except RowError as error:
-                    message = error.message.removeprefix(f"line {row.line}: ")
-                    reader.problems.add(Problem(row.line, message))
+                    reader.problems.add(Problem(row.line, error.problem))
                     continue
                 _count(found, row.line, examples)
         except RequestError as error:  # of the file as a whole
             raise FileError(param, error.message) from None
     if reader.problems.total:
-        raise _refusal(param, name, found.num_rows, reader.problems)
+        raise FileError(param, reader.problems.refusal(name, found.num_rows))
     if found.num_rows < min_rows:
         raise FileError(param, f"{name}: has {found.num_rows} rows; at least {min_rows} are needed")
     return found
 
 
 def examples_of(row: Row, tokenizer: Tokenizer, method: Method, max_len: int) -> list[Example]:
-    """What is learned from a row: of a preference the preferred answer, then the rejected one.
-    RowError if it is a row of another method or has nothing to learn."""
+    """`row_examples`; RowError also if it is a row of another method."""
     if not isinstance(row, _KIND[method]):
         raise RowError(row.line, f"the method {method} needs {_WANTED[method]}")
-    if isinstance(row, ChatRow):
-        return chat_examples(
-            tokenizer, row.messages, row.tools, line=row.line, max_len=max_len
-        )
-    return list(
-        preference_examples(
-            tokenizer, row.messages, row.preferred, row.rejected, row.tools,
-            line=row.line, max_len=max_len,
-        )
-    )  # fmt: skip
+    return row_examples(tokenizer, row, max_len)
 
 
 def read_examples(
@@ -126,10 +114,3 @@ def _count(found: Checked, line: int, examples: list[Example]) -> None:
     found.longest = max(found.longest, *(len(example.token_ids) for example in examples))
     if any(example.num_cut for example in examples):
         found.cut.append(line)
-
-
-def _refusal(param: str, name: str, num_rows: int, problems: Problems) -> FileError:
-    bad = problems.total
-    return FileError(
-        param, f"{name}: {bad} of {num_rows + bad} rows cannot be used\n{problems.text()}"
-    )
