@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firefront.backends.torch.tree import Tree, tree_of
+from firefront.backends.torch.tree import Tree, num_shared, tree_of
 from firefront.tuning.examples import Example
 
 Group = tuple[Example, ...]  # what is learned together: one example, or preferred and rejected
@@ -60,7 +60,9 @@ def packs(
     ):
         added = 0
         for example in groups[number]:
-            added += len(example.token_ids) - _num_shared(last, example.token_ids)
+            added += len(example.token_ids)
+            if last is not None:
+                added -= num_shared(last, example.token_ids)
             last = example.token_ids
         if chosen and num_tokens + added > max_tokens:
             yield pack(groups, chosen)
@@ -90,11 +92,3 @@ def pack(groups: Sequence[Group], numbers: Sequence[int]) -> Pack:
         ),
         owners=np.repeat(np.arange(len(examples)), [len(i) for i in labelled]),
     )
-
-
-def _num_shared(a: NDArray[np.int32] | None, b: NDArray[np.int32]) -> int:
-    if a is None:
-        return 0
-    length = min(len(a), len(b))
-    differs = np.flatnonzero(a[:length] != b[:length])
-    return int(differs[0]) if differs.size else length

@@ -10,9 +10,9 @@ from typing import Literal
 import msgspec
 
 from firefront.core.errors import RequestError
+from firefront.weights.adapter_config import MAX_RANK
 
 LEARNING_RATE = {"supervised": 2e-4, "dpo": 2e-5}
-MAX_RANK = 256
 
 
 def _within(name: str, value: float, low: float, high: float) -> None:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from firefront.backends.adapter_places import LINEAR_KINDS
 from firefront.backends.torch.functions import Part
 from firefront.plan import Plan, Weight
 from firefront.weights.adapter import LowRank
-
-ADAPTED = ("qkv", "linear", "gate_up")  # ops whose weight may have a delta
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +31,9 @@ class Delta:
 def adapted_weights(plan: Plan) -> list[Weight]:
     """The weights that may have a delta: all matrices but the embedding and the head."""
     found = {
-        op.weights["weight"].name: op.weights["weight"] for op in plan.ops if op.kind in ADAPTED
+        op.weights["weight"].name: op.weights["weight"]
+        for op in plan.ops
+        if op.kind in LINEAR_KINDS
     }
     return list(found.values())
 

@@ -58,6 +58,13 @@ def tree_of(sequences: Sequence[Ids], min_shared: int = MIN_SHARED) -> Tree:
     return _Growing(sequences, min_shared).tree()
 
 
+def num_shared(a: Ids, b: Ids) -> int:
+    """How many first tokens two sequences share; all of them if they are the same."""
+    length = min(len(a), len(b))
+    differs = np.flatnonzero(a[:length] != b[:length])
+    return int(differs[0]) if differs.size else length
+
+
 class _Growing:
     """A tree in the making."""
 
@@ -88,12 +95,12 @@ class _Growing:
         while members:
             group = [members[0]]
             for other in members[1:]:
-                if not self._is_worth_it(self._shared(members[0], other) - depth):
+                if not self._is_worth_it(self._num_shared(members[0], other) - depth):
                     break
                 group.append(other)
             members = members[len(group) :]
             # The group is sorted: what its ends share, all of it shares.
-            stop = self._shared(group[0], group[-1])
+            stop = self._num_shared(group[0], group[-1])
             if stop > depth:
                 segment = self._add(group, depth, stop, parent)
                 if len(group) > 1:
@@ -102,12 +109,8 @@ class _Growing:
     def _is_worth_it(self, num_tokens: int) -> bool:
         return self._min_shared is not None and num_tokens >= self._min_shared
 
-    def _shared(self, one: int, other: int) -> int:
-        """How many first tokens two sequences share; all of them if they are the same one."""
-        a, b = self._sequences[one], self._sequences[other]
-        length = min(len(a), len(b))
-        differs = np.flatnonzero(a[:length] != b[:length])
-        return int(differs[0]) if differs.size else length
+    def _num_shared(self, one: int, other: int) -> int:
+        return num_shared(self._sequences[one], self._sequences[other])
 
     def _add(self, group: list[int], start: int, stop: int, parent: int) -> int:
         length = stop - start

@@ -152,17 +152,19 @@ def _trained(
     """What the trainer gives the tokens that the engine named, with the adapter and without."""
     import torch
 
-    from firefront.backends.torch.lora import lora_of, module_shapes
+    from firefront.backends.torch.lora import lora_of
     from firefront.backends.torch.tree import packed
     from firefront.tuning.train import load_model
     from firefront.weights.adapter import open_adapter
     from firefront.weights.checkpoint import open_checkpoint
+    from firefront.weights.layout import adapter_shapes
 
     with open_checkpoint(model_path) as checkpoint:
         num_values = sum(int(np.prod(t.shape)) for t in checkpoint.tensors.values())
+        shapes = adapter_shapes(checkpoint.config)
     dtype = torch.float32 if 4 * num_values <= _F32_BYTES else torch.bfloat16
     model = load_model(model_path, dtype)
-    lora = lora_of(model.plan, open_adapter(adapter, module_shapes(model.plan)).parts)
+    lora = lora_of(model.plan, open_adapter(adapter, shapes).parts)
     found = []
     for seen, deltas in zip(served, (lora, None), strict=True):
         rows, place = [], 0
