@@ -350,6 +350,7 @@ def test_what_cannot_be_evaluated_is_refused(
         (['{"a": 1}', "{}"], "extraction"),
         (['{"a": 1}', "x"], "exact"),
         (["a\nb", "a\nb"], "text"),
+        (["x" * 64] * 9, "classification"),
         (["x" * 65] * 9, "text"),
         (["Hi", call("f", {})], "tool_calls"),
     ],

@@ -6,7 +6,7 @@ Invariant: what comes out is in one spelling (roles system, user, assistant, too
 """
 
 import json
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from firefront.core.errors import RequestError
@@ -69,6 +69,13 @@ def check_ending(messages: Sequence[Message], where: str, before: Sequence[Messa
     answers = [message for message in messages if message["role"] == "assistant"]
     if all(message.get("weight") == 0 for message in answers):
         raise _error(where, "every assistant message has weight 0, so there is nothing to learn")
+
+
+def without_weights(messages: Sequence[Mapping[str, Any]]) -> list[Message]:
+    """Messages as a request has them: a weight says only what is learned."""
+    return [
+        {key: value for key, value in message.items() if key != "weight"} for message in messages
+    ]
 
 
 def text_of(message: Message) -> str:

@@ -1,4 +1,4 @@
-"""What a training says while it runs, and what it leaves behind. Plain records, no torch."""
+"""What a training says and is asked while it runs, and what it leaves behind. Records, no torch."""
 
 from pathlib import Path
 from typing import Literal
@@ -6,6 +6,8 @@ from typing import Literal
 import msgspec
 
 from firefront.core.errors import FirefrontError
+
+Wanted = Literal["run", "pause", "cancel"]  # asked of a long work again and again
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True, tag="metrics"):

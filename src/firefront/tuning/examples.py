@@ -17,6 +17,7 @@ from firefront.core.chat import ToolChoice
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.core.tools import read_tools
 from firefront.text.tokenizer import Tokenizer
+from firefront.tuning.conversation import without_weights
 from firefront.tuning.rows import ChatRow, Row
 
 Messages = Sequence[Mapping[str, Any]]
@@ -150,10 +151,7 @@ class _Prompts:
         self, tokenizer: Tokenizer, messages: Messages, tools: ToolDicts, line: int
     ) -> None:
         self._tokenizer = tokenizer
-        self._messages = [
-            {key: value for key, value in message.items() if key != "weight"}
-            for message in messages
-        ]
+        self._messages = without_weights(messages)
         try:
             self._tools = read_tools(list(tools or ()))
         except RequestError as error:

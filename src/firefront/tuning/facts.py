@@ -16,7 +16,7 @@ from typing import Any, Literal
 from firefront.tuning.conversation import Message, text_of
 from firefront.tuning.rows import ChatRow, PreferenceRow, Row
 
-MAX_LABEL_CHARS = 80
+MAX_LABEL_CHARS = 64
 Form = Literal["label", "structure", "text"]
 
 

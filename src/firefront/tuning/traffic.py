@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from firefront.core.errors import RequestError
-from firefront.tuning.conversation import KNOWN, Message
+from firefront.tuning.conversation import KNOWN, Message, without_weights
 from firefront.tuning.facts import facts_of
 from firefront.tuning.rows import kind_of, parse_row
 
@@ -128,10 +128,7 @@ def _row(logged: Logged, answer: Message) -> Json:
 
 
 def _preference(good: Json, bad: Json) -> Json:
-    row: Json = {"input": {"messages": [
-        {key: value for key, value in message.items() if key != "weight"}
-        for message in good["messages"][:-1]
-    ]}}  # fmt: skip
+    row: Json = {"input": {"messages": without_weights(good["messages"][:-1])}}
     if "tools" in good:
         row["input"]["tools"] = good["tools"]
     row["preferred_output"] = good["messages"][-1:]

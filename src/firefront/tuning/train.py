@@ -33,6 +33,7 @@ from firefront.tuning.events import (
     Notice,
     TrainingError,
     TrainResult,
+    Wanted,
 )
 from firefront.tuning.examples import Example
 from firefront.tuning.learner import Interrupted, Learner
@@ -41,7 +42,6 @@ from firefront.tuning.settings import TrainConfig
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
 from firefront.weights.quant import dequantize
 
-Wanted = Literal["run", "pause", "cancel"]
 Rows = Sequence[Example] | Sequence[tuple[Example, Example]]
 MAX_HARD_ROWS, HARD_DEVIATIONS = 20, 3.0
 

@@ -5,7 +5,7 @@ Answers are greedy unless a question says otherwise. Invariant: there is one ans
 order; a question that was refused has an answer that says why.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -66,10 +66,3 @@ class Asker(Protocol):
 
     def num_tokens(self, text: str) -> int:
         """Of a text by itself; about so many where the model does not tell."""
-
-
-def question_messages(messages: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Messages as a request has them: without the weights of training."""
-    return [
-        {key: value for key, value in message.items() if key != "weight"} for message in messages
-    ]

@@ -21,7 +21,8 @@ from firefront.text.answer import AnswerReader, CallArguments, CallOpened, Conte
 from firefront.text.answer_format import opens_thought
 from firefront.text.grammar import answer_grammar
 from firefront.text.tokenizer import Tokenizer
-from firefront.tuning.evaluation.ask import Answer, OnDone, Question, TextScore, question_messages
+from firefront.tuning.conversation import without_weights
+from firefront.tuning.evaluation.ask import Answer, OnDone, Question, TextScore
 from firefront.tuning.evaluation.calls import message_calls
 
 _SCORED = SamplingParams(temperature=0.0, max_tokens=0, prompt_logprobs=0)
@@ -171,7 +172,7 @@ class EngineAsker:
         choice = ToolChoice(mode="none")
         if tools:
             choice = ToolChoice(mode="required" if question.must_call else "auto")
-        messages, shown = answers.prepare(question_messages(question.messages), tools, choice)
+        messages, shown = answers.prepare(without_weights(question.messages), tools, choice)
         token_ids = self.tokenizer.encode_chat(messages, shown)
         in_thought = opens_thought(self.tokenizer, token_ids)
         sampling = SamplingParams(

@@ -20,7 +20,8 @@ from firefront.core.errors import (
     ReplicaError,
     RequestError,
 )
-from firefront.tuning.evaluation.ask import Answer, OnDone, Question, TextScore, question_messages
+from firefront.tuning.conversation import without_weights
+from firefront.tuning.evaluation.ask import Answer, OnDone, Question, TextScore
 from firefront.tuning.evaluation.calls import message_calls
 
 MAX_TRIES = 6
@@ -103,7 +104,7 @@ class ServerAsker:
     async def _answer(self, client: httpx2.AsyncClient, question: Question) -> Answer:
         body: _Json = {
             "model": self.name,
-            "messages": question_messages(question.messages),
+            "messages": without_weights(question.messages),
             "max_tokens": question.max_tokens,
             "temperature": question.temperature,
         }

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -29,11 +29,11 @@ from firefront.tuning.evaluation.record import (
 )
 from firefront.tuning.evaluation.rubric import Graded
 from firefront.tuning.evaluation.tasks import Data, Task, load_data, make_task
+from firefront.tuning.events import Wanted
 from firefront.tuning.rows import ChatRow
 
 BASE = "base"
 _PAUSE_S = 0.2
-Wanted = Literal["run", "pause", "cancel"]
 
 
 class EvalSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -7,13 +7,11 @@ import json
 from collections.abc import Sequence
 
 from firefront.tuning.conversation import text_of
-from firefront.tuning.evaluation.ask import question_messages
 from firefront.tuning.evaluation.calls import Call, message_calls
 from firefront.tuning.evaluation.fields import read_object
 from firefront.tuning.evaluation.record import Kind
+from firefront.tuning.facts import MAX_LABEL_CHARS
 from firefront.tuning.rows import ChatRow
-
-MAX_LABEL_CHARS = 64
 
 
 def detect_kind(rows: Sequence[ChatRow]) -> Kind:
@@ -53,4 +51,4 @@ def answer_shown(text: str, calls: Sequence[Call]) -> str:
 
 def question_shown(row: ChatRow) -> str:
     """The last thing that was said before the answer."""
-    return text_of(question_messages(row.messages)[-2])
+    return text_of(row.messages[-2])

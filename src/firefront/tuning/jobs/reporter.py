@@ -8,15 +8,15 @@ import logging
 import threading
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from firefront.backends.cpu.machine import num_cpus
 from firefront.core.errors import FirefrontError
 from firefront.store.job_log import Checkpoint, Entry
 from firefront.store.jobs import Lease, LeaseLostError, StoredJob
 from firefront.store.store import Store
+from firefront.tuning.events import Wanted
 
-Wanted = Literal["run", "pause", "cancel"]
 HELD_S = 30
 _BEAT_S = 1.0
 _RENEW_S = 5.0  # at least, with nothing to say

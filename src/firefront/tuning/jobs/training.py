@@ -22,10 +22,11 @@ from firefront.tuning.events import (
     Metrics,
     Notice,
     TrainResult,
+    Wanted,
 )
 from firefront.tuning.examples import Example
 from firefront.tuning.jobs.choose import Cell, Choice
-from firefront.tuning.jobs.reporter import Reporter, Stopped, Wanted
+from firefront.tuning.jobs.reporter import Reporter, Stopped
 from firefront.tuning.settings import LoraSettings, OptimizerSettings, TrainConfig
 
 MAX_STEP_EVENTS = 2000  # of a training; the result file has every step
