@@ -36,9 +36,8 @@ class Metric(Protocol):
     def constraint(self) -> Constraint | None:
         """What makes every answer one of the right form; None: nothing but tools do."""
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores: ...
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report: ...
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
+        """What each answer is worth, None where that cannot be said, and all of them."""
 
 
 class Labels:
@@ -52,17 +51,14 @@ class Labels:
     def constraint(self) -> Constraint | None:
         return Constraint(kind="choice", value=sorted(set(self._references)), param="constrain")
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
-        return _equal(self._references, answers)
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
         found = label_report(self._references, [answer.text.strip() for answer in answers])
         metrics = {
             "accuracy": found.accuracy,
             "macro_f1": found.macro_f1,
             "no_label": found.num_other / len(answers),
         }
-        return Report(metrics=metrics, labels=found)
+        return _equal(self._references, answers), Report(metrics=metrics, labels=found)
 
 
 class Exact:
@@ -76,11 +72,9 @@ class Exact:
     def constraint(self) -> Constraint | None:
         raise _unconstrained("exact")
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
-        return _equal(self._references, answers)
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
-        return Report(metrics={"exact_match": mean(scores)})
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
+        scores = _equal(self._references, answers)
+        return scores, Report(metrics={"exact_match": mean(scores)})
 
 
 class Extraction:
@@ -102,12 +96,9 @@ class Extraction:
     def constraint(self) -> Constraint | None:
         return Constraint(kind="json_schema", value=self._schema, param="constrain")
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
         found = [self._fields(answer) for answer in answers]
-        return [row_f1(*pair) for pair in zip(self._references, found, strict=True)]
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
-        found = [self._fields(answer) for answer in answers]
+        scores: Scores = [row_f1(*pair) for pair in zip(self._references, found, strict=True)]
         fields = field_report(self._references, found)
         objects = [read_object(answer.text) for answer in answers]
         fits = [o is not None and schema_problem(o, self._schema) is None for o in objects]
@@ -120,7 +111,7 @@ class Extraction:
             "valid_json": mean([o is not None for o in objects]),
             "valid_schema": mean(fits),
         }
-        return Report(metrics=metrics, fields=fields)
+        return scores, Report(metrics=metrics, fields=fields)
 
     @staticmethod
     def _fields(answer: Answer) -> Fields:
@@ -144,13 +135,11 @@ class ToolCalls:
             raise RequestError("constrain: some rows call no tool, so a call cannot be required")
         return None
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
-        return [
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
+        scores: Scores = [
             float(not answer.num_unread and are_right(answer.calls, exactly(reference)))
             for reference, answer in zip(self._references, answers, strict=True)
         ]
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
         fields = field_report(
             [_call_fields(calls) for calls in self._references],
             [_call_fields(answer.calls) for answer in answers],
@@ -176,7 +165,7 @@ class ToolCalls:
             "valid_schema": fits / num_calls if num_calls else 0.0,
             "called": mean([bool(a.calls or a.num_unread) for a in answers]),
         }
-        return Report(metrics=metrics, fields=fields)
+        return scores, Report(metrics=metrics, fields=fields)
 
 
 class Overlap:
@@ -190,19 +179,16 @@ class Overlap:
     def constraint(self) -> Constraint | None:
         raise _unconstrained("text")
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
-        pairs = zip(self._references, answers, strict=True)
-        return [rouge(reference, answer.text).longest.f1 for reference, answer in pairs]
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
         pairs = zip(self._references, answers, strict=True)
         found = [rouge(reference, answer.text) for reference, answer in pairs]
+        scores: Scores = [each.longest.f1 for each in found]
         metrics = {
             "rouge_l": mean(scores),
             "rouge_1": mean([each.n1.f1 for each in found]),
             "rouge_2": mean([each.n2.f1 for each in found]),
         }
-        return Report(metrics=metrics)
+        return scores, Report(metrics=metrics)
 
 
 class Needles:
@@ -216,17 +202,15 @@ class Needles:
     def constraint(self) -> Constraint | None:
         raise _unconstrained("needle")
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
         pairs = zip(self._needles, answers, strict=True)
-        return [float(needle.is_found(each, answer.text)) for each, answer in pairs]
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
+        scores: Scores = [float(needle.is_found(each, answer.text)) for each, answer in pairs]
         by_place: dict[str, list[float | None]] = {}
         for each, score in zip(self._needles, scores, strict=True):
             for place in (f"found_at_{each.depth:.0%}", f"found_in_{each.num_chars}_chars"):
                 by_place.setdefault(place, []).append(score)
         places = {place: mean(own) for place, own in by_place.items()}
-        return Report(metrics={"found": mean(scores), **places})
+        return scores, Report(metrics={"found": mean(scores), **places})
 
 
 def mean(values: Sequence[float | None]) -> float:

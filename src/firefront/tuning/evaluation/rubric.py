@@ -56,15 +56,13 @@ class Graded:
     def constraint(self) -> Constraint | None:
         raise RequestError("constrain: graded answers have no form to hold them to; leave it out")
 
-    def scores(self, answers: Sequence[Answer], on_done: OnDone) -> Scores:
+    def judge(self, answers: Sequence[Answer], on_done: OnDone) -> tuple[Scores, Report]:
         questions = [
             self._question(row, answer) for row, answer in zip(self._rows, answers, strict=True)
         ]
-        return [read_grade(grade.text) for grade in self._judge().ask(questions, on_done)]
-
-    def report(self, answers: Sequence[Answer], scores: Scores) -> Report:
+        scores = [read_grade(grade.text) for grade in self._judge().ask(questions, on_done)]
         ungraded = sum(score is None for score in scores)
-        return Report(metrics={"grade": mean(scores), "not_graded": ungraded / len(scores)})
+        return scores, Report(metrics={"grade": mean(scores), "not_graded": ungraded / len(scores)})
 
     def _question(self, row: ChatRow, answer: Answer) -> Question:
         shown = {

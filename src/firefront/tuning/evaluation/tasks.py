@@ -70,7 +70,7 @@ class AnswerTask:
         return asker.ask(questions, on_done)
 
     def judge(self, found: list[Answer], on_done: OnDone) -> tuple[Report, list[Outcome]]:
-        scores = self._metric.scores(found, on_done)
+        scores, report = self._metric.judge(found, on_done)
         outcomes = [
             Outcome(
                 answer=kinds.answer_shown(answer.text, answer.calls),
@@ -83,7 +83,7 @@ class AnswerTask:
             )
             for answer, score in zip(found, scores, strict=True)
         ]
-        return self._metric.report(found, scores), outcomes
+        return report, outcomes
 
     def _max_tokens(self, asker: Asker) -> int:
         """Room for the longest right answer and a quarter more."""
