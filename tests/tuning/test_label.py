@@ -63,11 +63,11 @@ def test_the_majority_counts_and_too_small_ones_do_not(tmp_path: Path) -> None:
         "none": ["a", "b", "c"],
         "cut": ["red", Answer(text="re", is_cut=True), Answer(error="refused")],
         "bad": [Answer(), Answer(error="refused"), Answer(text=" ")],
-        "json": ['{"a": 1, "b": 2}', '{"b": 2,"a": 1}', "{}"],
+        "json": ['{"a": "X", "b": 2}', '{"b": 2,"a": "x"}', "{}"],
     }
     teacher = Teacher(lambda text, draw: said[text][draw])
     record = run(tmp_path, teacher, prompts(tmp_path / "in.jsonl", *said), agreement=0.6)
-    assert answers(tmp_path) == {"all": "Red", "two": "red", "json": '{"a": 1, "b": 2}'}
+    assert answers(tmp_path) == {"all": "Red", "two": "red", "json": '{"a": "X", "b": 2}'}
     assert record["rows"] == {"read": 6, "labelled": 3, "dropped": 3}
     assert [(entry["line"], entry["why"]) for entry in record["dropped"]] == [
         (3, "1 of 3 draws agree"),
@@ -112,13 +112,13 @@ def test_the_teachers_instruction_stays_with_it(tmp_path: Path) -> None:
 def test_calls_are_labels_too(tmp_path: Path) -> None:
     tool = {"type": "function", "function": {"name": "add"}}
     row = {"messages": [{"role": "user", "content": "2+2"}], "tools": [tool]}
-    calls = [[Call("add", {"x": 2, "y": 2})], [Call("add", {"y": 2, "x": 2})], []]
+    calls = [[Call("add", {"x": 2, "y": "a"})], [Call("add", {"y": "A", "x": 2})], []]
     teacher = Teacher(lambda text, draw: Answer(calls=calls[draw]))
     run(tmp_path, teacher, write(tmp_path / "in.jsonl", [row]), agreement=0.5)
     (found,) = read(tmp_path / "out.jsonl")
     (call,) = found["messages"][-1]["tool_calls"]
     assert found["tools"] == [tool] and found["messages"][-1]["content"] is None
-    assert call["function"] == {"name": "add", "arguments": '{"x": 2, "y": 2}'}
+    assert call["function"] == {"name": "add", "arguments": '{"x": 2, "y": "a"}'}
 
 
 def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:

@@ -64,6 +64,14 @@ def normal(text: str) -> str:
     return unicodedata.normalize("NFC", text.strip()).casefold()
 
 
+def normal_json(text: str) -> str:
+    """Equal for values that differ in the order of keys, in spaces and in case only."""
+    try:
+        return normal(json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False))
+    except (ValueError, RecursionError):
+        return normal(text)
+
+
 def texts_of(row: Row) -> Iterator[tuple[str, str]]:
     """Every text of a row and where it is."""
     parts: list[tuple[str, Sequence[Message]]] = [("messages", row.messages)]
@@ -91,19 +99,11 @@ def last_message(row: Row) -> Message:
 def _normal_message(message: Message) -> str:
     text = text_of(message)
     is_json = text.lstrip()[:1] in ("{", "[")
-    parts = [message["role"], _normal_json(text) if is_json else normal(text)]
+    parts = [message["role"], normal_json(text) if is_json else normal(text)]
     for call in message.get("tool_calls") or ():
         function = call["function"]
-        parts += [function["name"], _normal_json(function["arguments"])]
+        parts += [function["name"], normal_json(function["arguments"])]
     return json.dumps(parts)
-
-
-def _normal_json(text: str) -> str:
-    """Equal for values that differ in the order of keys, in spaces and in case only."""
-    try:
-        return normal(json.dumps(json.loads(text), sort_keys=True, ensure_ascii=False))
-    except (ValueError, RecursionError):
-        return normal(text)
 
 
 def _form_of(message: Message) -> tuple[Form, str]:

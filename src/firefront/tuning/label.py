@@ -22,7 +22,7 @@ from firefront.text.schema_check import checked_schema
 from firefront.tuning.conversation import Message
 from firefront.tuning.evaluation.ask import Answer, Asker, OnDone, Question
 from firefront.tuning.evaluation.schema import schema_problem
-from firefront.tuning.facts import normal
+from firefront.tuning.facts import normal_json
 from firefront.tuning.label_journal import Entry, LabelJournal
 from firefront.tuning.line_files import replacing, write_manifest
 from firefront.tuning.rows import ChatRow, RowReader, open_rows, parse_question
@@ -181,15 +181,11 @@ def _problem(answer: Answer, constraint: Constraint | None) -> str | None:
 
 
 def _key(answer: Answer) -> str:
-    """Equal for answers that say the same: as values where they are JSON, else as texts without
-    regard to case and to white space at the ends."""
-    text = normal(answer.text)
-    try:
-        text = json.dumps(json.loads(answer.text), sort_keys=True)
-    except (ValueError, RecursionError):
-        pass
-    calls = sorted(json.dumps([c.name, c.arguments], sort_keys=True) for c in answer.calls)
-    return json.dumps([text, calls])
+    """Equal for answers that say the same, in whatever order they make their calls."""
+    calls = sorted(
+        json.dumps([call.name, normal_json(json.dumps(call.arguments))]) for call in answer.calls
+    )
+    return json.dumps([normal_json(answer.text), calls])
 
 
 def _message(answer: Answer) -> Message:
