@@ -134,9 +134,10 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path) -> None:
         file.write(b'{"line": 65, "mess')  # a crash in the middle of a write
     teacher, seen = Teacher(lambda text, draw: "red"), []
     record = label(
-        rows, out, teacher, LabelConfig(), begin=lambda done, total: seen.append((done, total))
-    )
-    assert seen == [(192, 300)] and len(teacher.asked) == 300 - 192
+        rows, out, teacher, LabelConfig(),
+        on_progress=lambda done, total: seen.append((done, total)),
+    )  # fmt: skip
+    assert seen == [(done, 300) for done in range(192, 301)] and len(teacher.asked) == 300 - 192
     assert record["rows"]["labelled"] == 100 == len(read(out)) and not journal.exists()
 
 

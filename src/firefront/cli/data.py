@@ -185,9 +185,8 @@ def label(
     """
     import os
 
-    from rich.progress import Progress
-
     from firefront.cli.output import print_json, print_pairs
+    from firefront.cli.progress import StageProgress
     from firefront.tuning.evaluation.askers import Askers
     from firefront.tuning.label import LabelConfig
     from firefront.tuning.label import label as write_labels
@@ -201,12 +200,10 @@ def label(
     askers = Askers(url, key=os.environ.get("FIREFRONT_API_KEY"), streams=streams, threads=threads)
     try:
         asker = askers.open(model)
-        with Progress(disable=as_json) as progress:
-            task = progress.add_task("answers", total=None)
+        with StageProgress() as progress:
             record = write_labels(
                 file, out, asker, config,
-                begin=lambda done, total: progress.update(task, completed=done, total=total),
-                on_done=lambda: progress.advance(task),
+                on_progress=lambda done, total: progress.show("answers", done, total),
             )  # fmt: skip
     finally:
         askers.close()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from firefront.tuning.evaluation.evaluate import Event
     from firefront.tuning.evaluation.record import EvalRecord
 
 
@@ -52,6 +51,7 @@ def evaluate(
     import msgspec
 
     from firefront.cli.output import print_json
+    from firefront.cli.progress import StageProgress
     from firefront.core.errors import RequestError
     from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
     from firefront.tuning.evaluation.page import record_page
@@ -72,8 +72,12 @@ def evaluate(
         )  # fmt: skip
     except msgspec.ValidationError as error:
         raise RequestError(f"--kind {kind}: {error}", param="kind") from None
-    with _Progress() as progress:
-        record = run_evaluation(spec, progress.show, key=os.environ.get("FIREFRONT_API_KEY"))
+    with StageProgress() as progress:
+        record = run_evaluation(
+            spec,
+            lambda event: progress.show(event.stage, event.done, event.total),
+            key=os.environ.get("FIREFRONT_API_KEY"),
+        )
     if save is not None:
         write_record(record, save)
     if report is not None:
@@ -83,48 +87,6 @@ def evaluate(
         print_json(record)
     else:
         _print(record)
-
-
-class _Progress:
-    """A bar on a terminal, a line every few seconds elsewhere; on standard error."""
-
-    def __enter__(self) -> "_Progress":
-        import sys
-
-        self._stage = ""
-        self._bars = None
-        self._said_s = 0.0
-        if sys.stderr.isatty():
-            from rich.console import Console
-            from rich.progress import Progress
-
-            self._bars = Progress(console=Console(stderr=True))
-            self._bars.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bars is not None:
-            self._bars.stop()
-
-    def show(self, event: "Event") -> None:
-        if self._bars is not None:
-            if event.stage != self._stage:
-                self._task = self._bars.add_task(_plain(event.stage), total=event.total)
-            self._bars.update(self._task, completed=event.done)
-        else:
-            import sys
-            import time
-
-            now_s = time.monotonic()
-            if now_s - self._said_s > 5 or event.done == event.total:
-                print(f"{event.stage}: {event.done} of {event.total}", file=sys.stderr, flush=True)
-                self._said_s = now_s
-        self._stage = event.stage
-
-
-def _plain(text: str) -> str:
-    """A name without what would be markup to rich."""
-    return text.replace("[", "(").replace("]", ")")
 
 
 def _print(record: "EvalRecord") -> None:

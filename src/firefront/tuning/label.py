@@ -20,7 +20,7 @@ from firefront.core.chat import Constraint
 from firefront.core.errors import RequestError
 from firefront.text.schema_check import checked_schema
 from firefront.tuning.conversation import Message
-from firefront.tuning.evaluation.ask import Answer, Asker, OnDone, Question
+from firefront.tuning.evaluation.ask import Answer, Asker, Question
 from firefront.tuning.evaluation.schema import schema_problem
 from firefront.tuning.facts import normal_json
 from firefront.tuning.label_journal import Entry, LabelJournal
@@ -66,14 +66,13 @@ def label(
     teacher: Asker,
     config: LabelConfig,
     *,
-    begin: Callable[[int, int], None] = lambda done, total: None,
-    on_done: OnDone = lambda: None,
+    on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Write to `out` the rows of `path` with the teacher's answers; the manifest, which is beside.
 
-    `begin` is told how many answers are there already and how many there will be, `on_done` of each
-    further one. An answer that `path` has itself is not looked at. RequestError if not one row
-    could be labelled.
+    `on_progress` is told, first and after each answer, how many are there and how many there will
+    be. An answer that `path` has itself is not looked at. RequestError if not one row could be
+    labelled.
     """
     rows, reader, sha256 = _questions(path)
     head = {
@@ -84,7 +83,14 @@ def label(
     journal = LabelJournal(out.with_name(f"{out.name}.labels"), head)
     try:
         waiting = [row for row in rows if row.line not in journal.entries]
-        begin(len(journal.entries) * config.draws, len(rows) * config.draws)
+        num_done, total = len(journal.entries) * config.draws, len(rows) * config.draws
+        on_progress(num_done, total)
+
+        def on_done() -> None:
+            nonlocal num_done
+            num_done += 1
+            on_progress(num_done, total)
+
         queue = iter(waiting)
         while batch := list(islice(queue, ROWS_AT_ONCE)):
             questions = [q for row in batch for q in _draws(row, config)]
