@@ -3,14 +3,12 @@
 Both take and give the same; which one is meant is decided here.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
 
-DEFAULT_URL = "http://127.0.0.1:8000"
-_PROBE_S = 0.5
-_KEY = "FIREFRONT_API_KEY"
+from firefront.cli.api import DEFAULT_URL, Api, answers
+
 Facts = dict[str, Any]
 
 
@@ -30,17 +28,8 @@ class Server:
     """A server that runs, over its API."""
 
     def __init__(self, url: str) -> None:
-        import httpx2
-
-        from firefront.core.errors import RequestError
-
-        base = url.rstrip("/").removesuffix("/v1")
-        if not base.startswith(("http://", "https://")):
-            raise RequestError(f"--url {url}: must start with http:// or https://", param="url")
-        self.when = f"served now at {base}"
-        headers = {"Authorization": f"Bearer {os.environ.get(_KEY, 'local')}"}
-        timeout = httpx2.Timeout(10.0, read=600.0)
-        self._client = httpx2.Client(base_url=f"{base}/v1", headers=headers, timeout=timeout)
+        self._api = Api(url)
+        self.when = f"served now at {self._api.url}"
 
     def load(
         self, name: str, folder: Path, model: str | None, *, pin: bool, replace: bool
@@ -52,31 +41,16 @@ class Server:
             "is_pinned": pin,
             "load_inplace": replace,
         }
-        self._send("POST", "/load_lora_adapter", json=body)
+        self._api.send("POST", "/load_lora_adapter", json=body)
         full = f"{model}:{name}" if model is not None and ":" not in name else name
-        return _of_card(self._send("GET", f"/models/{quote(full)}").json())
+        return _of_card(self._api.json("GET", f"/models/{quote(full)}"))
 
     def list(self) -> list[Facts]:
-        cards = self._send("GET", "/models").json()["data"]
+        cards = self._api.json("GET", "/models")["data"]
         return [_of_card(card) for card in cards if card.get("adapter")]
 
     def remove(self, name: str) -> str:
-        return str(self._send("DELETE", f"/models/{quote(name)}").json()["id"])
-
-    def _send(self, method: str, path: str, **options: Any) -> Any:
-        import httpx2
-
-        from firefront.cli.talk import check_answer
-        from firefront.core.errors import ReplicaError
-
-        try:
-            response = self._client.request(method, path, **options)
-        except httpx2.TransportError as error:
-            raise ReplicaError(
-                f"{self._client.base_url}: {error}; is the server running?"
-            ) from None
-        check_answer(response)
-        return response
+        return str(self._api.json("DELETE", f"/models/{quote(name)}")["id"])
 
 
 class Kept:
@@ -148,20 +122,9 @@ class Kept:
 
 def place_of(url: str | None, store: str | None) -> Place:
     """The server at `url`, or one that runs at the usual place, or else the store."""
-    if url is None and _answers(DEFAULT_URL):
+    if url is None and answers(DEFAULT_URL):
         url = DEFAULT_URL
     return Server(url) if url is not None else Kept(store)
-
-
-def _answers(url: str) -> bool:
-    """Whether a server of ours is there."""
-    import httpx2
-
-    try:
-        cards = httpx2.get(f"{url}/v1/models", timeout=_PROBE_S).json()["data"]
-        return bool(cards[0]["owned_by"] == "firefront")
-    except (httpx2.HTTPError, ValueError, LookupError, TypeError):
-        return False
 
 
 def _of_card(card: Facts) -> Facts:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from firefront.cli.adapter_places import DEFAULT_URL
+from firefront.cli.api import DEFAULT_URL
 
 if TYPE_CHECKING:
     from firefront.cli.adapter_merge import Merge

@@ -124,30 +124,9 @@ def _printable(text: str) -> str:
 
 @contextmanager
 def _server(url: str, base: str) -> Iterator[_Place]:
-    import os
+    from firefront.cli.api import Api
 
-    import httpx2
-
-    from firefront.core.errors import FirefrontError, RequestError
-
-    client = httpx2.Client(
-        base_url=url.rstrip("/").removesuffix("/v1"),
-        timeout=60,
-        headers={"authorization": f"Bearer {os.environ.get('FIREFRONT_API_KEY', 'none')}"},
-    )
-
-    def ask(method: str, path: str, **fields: Any) -> Any:
-        try:
-            answer = client.request(method, f"/v1{path}", **fields)
-        except httpx2.HTTPError as error:
-            raise RequestError(f"--url {url}: {error}", param="url") from None
-        if answer.is_error:
-            try:
-                message = answer.json()["error"]["message"]
-            except (ValueError, KeyError, TypeError):
-                message = f"status {answer.status_code}"
-            raise FirefrontError(f"{url}: {message}")
-        return answer
+    api = Api(url)
 
     class Server:
         model = base
@@ -155,32 +134,35 @@ def _server(url: str, base: str) -> Iterator[_Place]:
         def upload(self, path: Path) -> str:
             with _opened(path) as file:
                 form = {"files": {"file": (path.name, file)}, "data": {"purpose": "fine-tune"}}
-                return str(ask("POST", "/files", **form).json()["id"])
+                return str(api.json("POST", "/files", **form)["id"])
 
         def create(self, body: Json) -> Json:
-            return dict(ask("POST", "/fine_tuning/jobs", json=body).json())
+            return dict(api.json("POST", "/fine_tuning/jobs", json=body))
 
         def job(self, id: str) -> Json:
-            return dict(ask("GET", f"/fine_tuning/jobs/{id}").json())
+            return dict(api.json("GET", f"/fine_tuning/jobs/{id}"))
 
         def events(self, id: str, after: str | None) -> list[Json]:
             query = {"order": "asc", "limit": "100"} | ({"after": after} if after else {})
-            return list(ask("GET", f"/fine_tuning/jobs/{id}/events", params=query).json()["data"])
+            return list(api.json("GET", f"/fine_tuning/jobs/{id}/events", params=query)["data"])
 
         def content(self, file_id: str) -> bytes:
-            return bytes(ask("GET", f"/files/{file_id}/content").content)
+            return bytes(api.send("GET", f"/files/{file_id}/content").content)
 
         def advice(self, model: str) -> str:
-            return f"ask for it by this name at {url}"
+            return f"ask for it by this name at {api.url}"
 
         def answer(self, model: str, question: str) -> str:
             messages = [{"role": "user", "content": question}]
             body = {"model": model, "messages": messages, "temperature": 0}
-            said = ask("POST", "/chat/completions", json=body | {"max_tokens": _ANSWER_TOKENS})
-            return str(said.json()["choices"][0]["message"]["content"])
+            body |= {"max_tokens": _ANSWER_TOKENS}
+            said = api.json("POST", "/chat/completions", json=body)
+            return str(said["choices"][0]["message"]["content"])
 
-    with client:
+    try:
         yield Server()
+    finally:
+        api.close()
 
 
 @contextmanager

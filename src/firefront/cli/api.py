@@ -1,0 +1,60 @@
+"""A running server's API, as the commands use it.
+
+Owns the address, the key and the words of what goes wrong. Knows no route.
+"""
+
+import os
+from typing import Any
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_PROBE_S = 0.5
+_KEY = "FIREFRONT_API_KEY"
+
+
+class Api:
+    """The server at `url`, with or without /v1 at its end; FIREFRONT_API_KEY is the key."""
+
+    def __init__(self, url: str) -> None:
+        import httpx2
+
+        from firefront.core.errors import RequestError
+
+        self.url = url.rstrip("/").removesuffix("/v1")
+        if not self.url.startswith(("http://", "https://")):
+            raise RequestError(f"--url {url}: must start with http:// or https://", param="url")
+        headers = {"Authorization": f"Bearer {os.environ.get(_KEY, 'local')}"}
+        timeout = httpx2.Timeout(10.0, read=600.0)
+        self._client = httpx2.Client(base_url=f"{self.url}/v1", headers=headers, timeout=timeout)
+
+    def send(self, method: str, path: str, **options: Any) -> Any:
+        """The answer to a request for a path below /v1. ReplicaError where nothing answers, the
+        server's own words for an error."""
+        import httpx2
+
+        from firefront.cli.talk import check_answer
+        from firefront.core.errors import ReplicaError
+
+        try:
+            response = self._client.request(method, path, **options)
+        except httpx2.TransportError as error:
+            raise ReplicaError(f"{self.url}: {error}; is the server running?") from None
+        check_answer(response)
+        return response
+
+    def json(self, method: str, path: str, **options: Any) -> Any:
+        """The answer's JSON."""
+        return self.send(method, path, **options).json()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def answers(url: str) -> bool:
+    """Whether a server of ours is there."""
+    import httpx2
+
+    try:
+        cards = httpx2.get(f"{url}/v1/models", timeout=_PROBE_S).json()["data"]
+        return bool(cards[0]["owned_by"] == "firefront")
+    except (httpx2.HTTPError, ValueError, LookupError, TypeError):
+        return False
