@@ -13,9 +13,11 @@ from safetensors.numpy import save_file
 from firefront import LLM, SamplingParams
 from firefront.core.errors import RequestError
 from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
+from firefront.tuning.evaluation.record import EvalRecord
 from firefront.weights.checkpoint import open_checkpoint
 from firefront.weights.layout import adapter_shapes
 from tests.e2e.served import Served
+from tests.gateway.live import wait_for
 
 TOOL = {
     "type": "function",
@@ -126,6 +128,41 @@ def random_adapter(starter_path: Path, folder: Path) -> Path:
     return folder
 
 
+def assert_a_job_finds_the_same(live: Served, rows: Path, here: EvalRecord) -> None:
+    """The same evaluation as a job of the server, with a text that must not be forgotten."""
+    sdk, http = live.sdk(), live.http()
+    file = sdk.files.create(file=("rows.jsonl", rows.read_bytes()), purpose="evals").id
+    sky = ("sky.txt", b"The sky is blue.\nGrass is green.\n")
+    text = sdk.files.create(file=sky, purpose="evals")
+    body = {
+        "model": f"{live.name}:odd", "against": "base", "file": file, "forget": [text.id],
+        "max_perplexity_rise": 0.01,
+    }  # fmt: skip
+    made = http.post("/v1/firefront/evaluations", json=body).json()
+    path = f"/v1/firefront/evaluations/{made['id']}"
+    job = wait_for(lambda: job if (job := http.get(path).json())["finished_at"] else None, 240)
+    assert job["status"] == "succeeded", job["error"]
+    results = job["results"]
+    assert here.against is not None
+    for name, own in (("model", here.model), ("against", here.against)):
+        assert results[name]["metrics"] == own.report.metrics
+        assert results[name]["costs"]["num_output"] == own.costs.num_output
+    assert results["model"]["name"] == f"{live.name}:odd"
+    assert results["against"]["name"] == live.name
+    (probe,) = results["probes"]
+    assert probe["name"] == "sky.txt" and probe["max_rise"] == 0.01
+    assert results["decision"]["is_promoted"] is False and results["decision"]["reasons"]
+    record = json.loads(sdk.files.content(job["result_files"][0]).content)
+    assert [outcome["answer"] for outcome in record["model"]["outcomes"]] == [
+        outcome.answer for outcome in here.model.outcomes
+    ]
+    assert f"Evaluation of {live.name}:odd" in sdk.files.content(job["result_files"][1]).text
+    told = [each["message"] for each in http.get(f"{path}/events?limit=100").json()["data"]]
+    assert any(message.startswith(f"{live.name}:odd, rows.jsonl: 4 of 4") for message in told)
+    assert told[0] == f"{live.name}:odd may not take the place of {live.name}"
+    assert wait_for(lambda: not list((live.home / "jobs").glob("*/eval-*")))
+
+
 def test_an_adapter_against_its_base(live: Served, starter_path: Path, tmp_path: Path) -> None:
     folder = random_adapter(starter_path, tmp_path / "odd")
     path = tmp_path / "rows.jsonl"
@@ -147,6 +184,7 @@ def test_an_adapter_against_its_base(live: Served, starter_path: Path, tmp_path:
     said = [[o.answer for o in result.outcomes] for result in (here.model, here.against)]
     assert said[0] != said[1]
     assert here.model.name.endswith(":odd") and there.model.name == f"{live.name}:odd"
+    assert_a_job_finds_the_same(live, path, here)
     (folder / "adapter_model.safetensors").write_bytes(b"broken")
     with pytest.raises(RequestError, match="adapter odd"):
         run_evaluation(EvalSpec(model=model, adapter=str(folder), **fields))

@@ -1,8 +1,9 @@
 """Jobs of the store, worked on by processes while the server runs.
 
 Owns who works on what: a lane leases one job after another, has a process work on it and watches
-it. Knows no training. Invariants: a job is taken up again wherever its process ended, until it has
-died too often without getting on; only `deploy` changes what is served.
+it. Knows no training: a process ends its job itself, or leaves it made, to be deployed. Invariants:
+a job is taken up again wherever its process ended, until it has died too often without getting on;
+only `deploy` changes what is served.
 """
 
 import asyncio
@@ -12,7 +13,7 @@ import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -26,8 +27,20 @@ if TYPE_CHECKING:
 
 HELD_S = 30  # a lease that is not renewed for so long is anybody's
 Undo = Callable[[], Awaitable[None]]
-LANES: "tuple[tuple[Status, ...], ...]" = (("validating_files",), ("queued", "running"))
 log = structlog.get_logger("firefront.jobs")
+
+
+class Lane(NamedTuple):
+    """Jobs that are worked on one after another."""
+
+    kind: str
+    statuses: "tuple[Status, ...]"
+
+
+_WORK: "tuple[Status, ...]" = ("queued", "running")
+# The first takes seconds and must not wait behind an hour of the second; evaluations wait for none.
+TUNING_LANES = (Lane("fine_tuning", ("validating_files",)), Lane("fine_tuning", _WORK))
+EVALUATION_LANES = (Lane("evaluation", _WORK),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +64,7 @@ class JobRunner:
         self,
         store: "Store",
         *,
-        kind: str,
+        lanes: Sequence[Lane],
         models: Mapping[str, str],
         store_url: str | None,
         is_busy: Callable[[], bool],
@@ -60,7 +73,7 @@ class JobRunner:
         limits: JobLimits = JobLimits(),
     ) -> None:
         self._store = store
-        self._kind = kind
+        self._lanes = lanes
         self._models = models
         self._store_url = store_url
         self._is_busy = is_busy
@@ -69,13 +82,13 @@ class JobRunner:
         self._limits = limits
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
-        self._lanes: list[asyncio.Task[None]] = []
+        self._running: list[asyncio.Task[None]] = []
         self._processes: list[JobProcess] = []
         self._listening: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin with what waits."""
-        self._lanes = [asyncio.create_task(self._run(statuses)) for statuses in LANES]
+        self._running = [asyncio.create_task(self._run(lane)) for lane in self._lanes]
         self._listening = asyncio.create_task(self._listen())
 
     def wake(self) -> None:
@@ -89,11 +102,11 @@ class JobRunner:
         """Give back what is worked on, as it stands."""
         self._stopping.set()
         self.wake()
-        await asyncio.gather(*self._lanes, return_exceptions=True)
+        await asyncio.gather(*self._running, return_exceptions=True)
         if self._listening is not None:
             self._listening.cancel()
 
-    async def _run(self, statuses: "Sequence[Status]") -> None:
+    async def _run(self, lane: Lane) -> None:
         from firefront.store.jobs import Lease  # heavy
 
         while not self._stopping.is_set():
@@ -102,7 +115,7 @@ class JobRunner:
             try:
                 await asyncio.to_thread(sweep, self._store)
                 job = await self._store.run(
-                    self._store.jobs.lease, owner, kind=self._kind, statuses=statuses,
+                    self._store.jobs.lease, owner, kind=lane.kind, statuses=lane.statuses,
                     models=list(self._models), for_s=HELD_S,
                 )  # fmt: skip
                 if job is not None:
@@ -141,7 +154,7 @@ class JobRunner:
             job_id=job.id,
             owner=lease.owner,
             store=self._store_url,
-            model_path=self._models[job.model],
+            models=dict(self._models),
         )
         process = await JobProcess.start(self._command, order)
         log.info("job's process started", job=job.id, status=job.status, pid=process.pid)

@@ -1,9 +1,10 @@
-"""A job's process whose training is played: short steps, a state on disk now and then.
+"""A job's process whose work is played: short steps, a state on disk now and then.
 
 The model's path is a folder; files in it make the trainer misbehave: `nan` (a row of line 3),
 `full` (no room), `crash` (an error of ours), `die` (the process ends), `die_late` (in step 5 of the
 training itself), `die_saving` (before a state is on disk), `deaf` (it does not stop).
-What it was told of threads goes into `threads`.
+What it was told of threads goes into `threads`, what was evaluated into `evaluated`; `bad`: a row
+that cannot be evaluated.
 """
 
 import json
@@ -18,23 +19,13 @@ import numpy as np
 
 from firefront.core.errors import StorageFullError
 from firefront.tuning.adapter_file import write_adapter
-from firefront.tuning.evaluation.compare import compare
-from firefront.tuning.evaluation.gate import decide
-from firefront.tuning.evaluation.record import (
-    Costs,
-    DataFacts,
-    EvalRecord,
-    ModelResult,
-    Outcome,
-    Report,
-    RowFacts,
-)
 from firefront.tuning.events import EpochSaved, Evaluation, Metrics, TrainingError, TrainResult
 from firefront.tuning.jobs.canary import Parity
 from firefront.tuning.jobs.work import ModelFacts, Parts
 from firefront.tuning.jobs.worker import main
 from firefront.tuning.line_files import replacing
 from tests.gateway.fake_worker import TurnTokenizer
+from tests.tuning.jobs.fake_evaluation import evaluate
 
 STEP_S = 0.02
 
@@ -121,33 +112,6 @@ def misbehave(model: Path) -> None:
 def die_if(told: Path) -> None:
     if told.exists():
         os._exit(9)
-
-
-def evaluate(spec: Any, **_: Any) -> EvalRecord:
-    """One row that the tuned model gets right."""
-
-    def result(name: str, score: float) -> ModelResult:
-        costs = Costs(
-            wall_s=1.0, num_prompt=1, num_output=1, tokens_per_row=2.0, latency_p50_s=0.1,
-            latency_p95_s=0.1, streams=None, num_cut=0, num_failed=0, dollars=None,
-        )  # fmt: skip
-        outcomes = [Outcome(answer="a", score=score)]
-        report = Report(metrics={"accuracy": score})
-        return ModelResult(name=name, report=report, costs=costs, outcomes=outcomes)
-
-    found = compare([0.0], [1.0])
-    return EvalRecord(
-        created="now",
-        data=DataFacts(name="valid.jsonl", sha256="0" * 64, num_rows=1, seed=0),
-        kind="exact",
-        main="accuracy",
-        is_constrained=False,
-        rows=[RowFacts(line=1, question="q", reference="a")],
-        model=result("tuned", 1.0),
-        against=result("base", 0.0),
-        comparison=found,
-        decision=decide(found, []),
-    )
 
 
 def check_parity(model_path: str, adapter: Path, examples: Any) -> Parity:

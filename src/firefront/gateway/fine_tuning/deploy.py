@@ -8,10 +8,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from firefront.fleet.jobs import JobLimits, JobRunner, Undo
+from firefront.fleet.jobs import (
+    EVALUATION_LANES,
+    TUNING_LANES,
+    JobLimits,
+    JobRunner,
+    Undo,
+)
 from firefront.gateway.registering import BaseModel
 from firefront.gateway.state import Gateway
-from firefront.tuning.jobs.request import KIND
 
 if TYPE_CHECKING:
     from firefront.store.jobs import StoredJob  # heavy
@@ -27,7 +32,7 @@ def job_runner(
     command: Sequence[str],
     limits: JobLimits,
 ) -> JobRunner:
-    """What works on the tuning jobs of a gateway's models."""
+    """What works on the jobs of a gateway's models."""
 
     async def deploy(job: "StoredJob") -> Undo:
         """Serve the adapters that a job offers."""
@@ -51,7 +56,7 @@ def job_runner(
 
     return JobRunner(
         store,
-        kind=KIND,
+        lanes=TUNING_LANES + EVALUATION_LANES,
         models=models,
         store_url=store_url,
         is_busy=lambda: gateway.is_busy,

@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from firefront.fleet.jobs import JobRunner, Undo
+from firefront.fleet.jobs import TUNING_LANES, JobRunner, Undo
 from firefront.gateway import registering, schemas
 from firefront.gateway.fine_tuning.body import CreateJobRequest, tuning_request
 from firefront.gateway.fine_tuning.objects import event_object, job_object
@@ -17,7 +17,7 @@ from firefront.gateway.registering import BaseModel
 from firefront.store.jobs import StoredJob
 from firefront.store.store import Store
 from firefront.store.tables import LOCAL_ACCOUNT
-from firefront.tuning.jobs.request import KIND, PURPOSE, create_job
+from firefront.tuning.jobs.request import PURPOSE, create_job
 
 _PIECE_BYTES = 4 << 20
 Json = dict[str, Any]
@@ -83,7 +83,7 @@ class LocalJobs:
     async def _run(self) -> None:
         runner = JobRunner(
             self._store,
-            kind=KIND,
+            lanes=TUNING_LANES,
             models={self.model: self._base.path},
             store_url=None,
             is_busy=lambda: False,

@@ -33,22 +33,22 @@ class Askers:
         self.streams = streams if url is None else streams or STREAMS
         self._loaded: tuple[str, Engine, Tokenizer, tuple[float, float] | None] | None = None
 
-    def open(self, model: str, adapter: str | None = None) -> Asker:
-        """The model, with an adapter. Askers that were opened before are not used any more, unless
-        they are of the same model."""
+    def open(self, model: str, adapter: str | None = None, name: str | None = None) -> Asker:
+        """The model, with an adapter; in this process it may be called by another `name`. Askers
+        that were opened before are not used any more, unless they are of the same model."""
         if self._url is not None:
-            name = model
+            full = model
             if adapter is not None:
-                name = f"{model}:{Path(adapter.removeprefix(f'{model}:')).name}"
-            return ServerAsker(self._url, name, key=self._key, streams=self.streams or STREAMS)
+                full = f"{model}:{Path(adapter.removeprefix(f'{model}:')).name}"
+            return ServerAsker(self._url, full, key=self._key, streams=self.streams or STREAMS)
         engine, tokenizer, prices = self._engine(model)
-        ref, name = None, model
+        ref, full = None, model
         if adapter is not None:
             ref = find_adapter(model, adapter)
             engine.check_adapter(ref)
             tokenizer = adapter_tokenizer(tokenizer, ref)
-            name = f"{model}:{ref.name}"
-        return EngineAsker(engine, tokenizer, name, ref, prices)
+            full = f"{model}:{ref.name}"
+        return EngineAsker(engine, tokenizer, name or full, ref, prices)
 
     def close(self) -> None:
         self._loaded = None

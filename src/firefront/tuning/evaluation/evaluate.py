@@ -17,7 +17,14 @@ from firefront.core.errors import FirefrontError, RequestError
 from firefront.tuning.evaluation.ask import Asker, OnDone
 from firefront.tuning.evaluation.askers import Askers
 from firefront.tuning.evaluation.compare import Comparison, compare
-from firefront.tuning.evaluation.gate import PerplexityProbe, Probe, TaskProbe, decide
+from firefront.tuning.evaluation.gate import (
+    MAX_PERPLEXITY_RISE,
+    MAX_SCORE_LOSS,
+    PerplexityProbe,
+    Probe,
+    TaskProbe,
+    decide,
+)
 from firefront.tuning.evaluation.metrics import Metric
 from firefront.tuning.evaluation.record import (
     Costs,
@@ -34,21 +41,29 @@ from firefront.tuning.rows import ChatRow
 
 BASE = "base"
 _PAUSE_S = 0.2
+_Named = tuple[str, str | None, str | None]  # a model, its adapter, what they are called
 
 
 class EvalSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is to be evaluated. `against`: BASE for the model without its adapter, another model,
     or a .json: the record of an earlier evaluation of the same rows, whatever their prompts were.
-    `forget`: texts (perplexity) and .jsonl (tasks) that a tuned model must not be worse on.
+    `against_adapter`: of the other model. `model_name`, `against_name`: what the two are called in
+    the record, where it should not be what they are opened by. `forget`: texts (perplexity) and
+    .jsonl (tasks) that a tuned model must not be worse on by more than the gate's `max_...` allow.
     `streams`: questions at once. `judge`: the model that grades, for graded rows."""
 
     data: str
     model: str = "starter"
     adapter: str | None = None
     against: str | None = None
+    against_adapter: str | None = None
+    model_name: str | None = None
+    against_name: str | None = None
     url: str | None = None
     kind: Kind | None = None
     forget: list[str] = []
+    max_perplexity_rise: float = MAX_PERPLEXITY_RISE
+    max_score_loss: float = MAX_SCORE_LOSS
     limit: int | None = None
     seed: int = 0
     is_constrained: bool = False
@@ -129,7 +144,7 @@ class _Evaluation:
     def run(self) -> EvalRecord:
         spec = self._spec
         earlier = _earlier(spec)
-        names = self._models() if earlier is None else [(spec.model, spec.adapter)]
+        names = self._models(earlier is None)
         data = load_data(Path(spec.data), spec.kind, limit=spec.limit, seed=spec.seed)
         if data.kind == "graded" and spec.judge is None:
             raise RequestError("judge: graded rows need a model that grades them", param="judge")
@@ -137,8 +152,8 @@ class _Evaluation:
         if probes and len(names) < 2:
             raise RequestError("forget: needs a model to compare with: say against", param="forget")
         asked = []
-        for model, adapter in names:
-            asker = self._askers.open(model, adapter)
+        for model, adapter, name in names:
+            asker = self._askers.open(model, adapter, name)
             self._ask(asker, [data, *probes])
             asked.append((asker.name, asker.prices))
             del asker  # and its engine with it, before the next is loaded
@@ -150,18 +165,20 @@ class _Evaluation:
             results[0].append(earlier.model)
         return self._record(data, results)
 
-    def _models(self) -> list[tuple[str, str | None]]:
-        """The model, then what it is compared with."""
+    def _models(self, is_other_asked: bool) -> list[_Named]:
+        """The model, then what it is compared with, if that is asked too."""
         spec = self._spec
-        first = (spec.model, spec.adapter)
-        if spec.against is None:
+        first = (spec.model, spec.adapter, spec.model_name)
+        if spec.against is None or not is_other_asked:
             return [first]
         if spec.against == BASE and spec.adapter is None:
             raise RequestError(
                 "against: base needs a model with an adapter; name another model", param="against"
             )
-        second = (spec.model, None) if spec.against == BASE else (spec.against, None)
-        if second == first:
+        second = (spec.against, spec.against_adapter, spec.against_name)
+        if spec.against == BASE:
+            second = (spec.model, None, spec.against_name)
+        if second[:2] == first[:2]:
             raise RequestError("against: is the same model; name another", param="against")
         return [first, second]
 
@@ -217,7 +234,7 @@ class _Evaluation:
             for path, probed, found in zip(
                 self._spec.forget, self._tasks[1:], results[1:], strict=True
             ):
-                probes.append(_probe(Path(path).name, probed, found))
+                probes.append(_probe(Path(path).name, probed, found, self._spec))
             decision = decide(comparison, probes)
         return EvalRecord(
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -272,11 +289,13 @@ def _compared(results: list[ModelResult]) -> Comparison:
     return compare([b for b, _ in pairs], [t for _, t in pairs])
 
 
-def _probe(name: str, task: Task, results: list[ModelResult]) -> Probe:
+def _probe(name: str, task: Task, results: list[ModelResult], spec: EvalSpec) -> Probe:
     if task.kind == "perplexity":
         tuned, base = (result.report.metrics["perplexity"] for result in results)
-        return PerplexityProbe(name=name, base=base, tuned=tuned)
-    return TaskProbe(name=name, comparison=_compared(results))
+        return PerplexityProbe(
+            name=name, base=base, tuned=tuned, max_rise=spec.max_perplexity_rise
+        )
+    return TaskProbe(name=name, comparison=_compared(results), max_loss=spec.max_score_loss)
 
 
 def _costs(

@@ -2,23 +2,17 @@
 
 Owns the order of the steps. Each leaves a file in the job's folder and is skipped where that file
 is there, so a job that is taken up again goes on where it was. Invariants: an adapter is offered
-when all that speaks for it was done; whoever holds the folder's lock is alone in it.
+when all that speaks for it was done.
 """
 
-import fcntl
-import os
-import shutil
-import time
-from collections.abc import Callable, Iterator, Set
-from contextlib import contextmanager
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from firefront.core.disk import disk_errors
-from firefront.core.errors import NotFoundError, OverloadedError, RequestError
+from firefront.core.errors import RequestError
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, StoredJob
 from firefront.store.store import Store
@@ -28,9 +22,10 @@ from firefront.tuning.evaluation.record import EvalRecord, read_record, write_re
 from firefront.tuning.events import TrainResult
 from firefront.tuning.examples import Example
 from firefront.tuning.jobs import canary
-from firefront.tuning.jobs.check import MIN_ROWS, Checked, FileError, check_file, read_examples
+from firefront.tuning.jobs.check import MIN_ROWS, Checked, check_file, read_examples
 from firefront.tuning.jobs.choose import choose
 from firefront.tuning.jobs.data import MANIFEST, TRAINING, VALID, VALIDATION, prepare
+from firefront.tuning.jobs.folder import fetch, keep
 from firefront.tuning.jobs.report import job_page
 from firefront.tuning.jobs.reporter import Reporter, Stopped
 from firefront.tuning.jobs.request import model_name, request_of
@@ -40,8 +35,6 @@ from firefront.tuning.line_files import replacing
 MAX_LEN = 2048  # tokens of an example, or the model's context; more is cut off
 RESULTS = "fine-tune-results"  # the purpose of a job's result files
 _EVALUATION, _PARITY, _REPORT = "evaluation.json", "parity.json", "report.html"
-_LOCK_LIMIT_S = 30.0
-_PIECE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True)
@@ -84,19 +77,17 @@ class Parts:
 
 
 def work_on(
-    store: Store, lease: Lease, reporter: Reporter, model_path: str, parts: Parts
+    store: Store, lease: Lease, job: StoredJob, reporter: Reporter, model_path: str, parts: Parts
 ) -> None:
-    """Do what is next for a leased job. FirefrontError: it has failed, and why; Stopped: it was
-    paused or cancelled, or its worker is to end."""
-    job = store.jobs.get(lease.account_id, lease.job_id)
+    """Do what is next for a leased job, alone in its folder. FirefrontError: it has failed, and
+    why; Stopped: it was paused or cancelled, or its worker is to end."""
     work = _Work(store, job, reporter, model_path, parts)
-    with _alone_in(work.folder):
-        if job.status == "validating_files":
-            work.validate()
-            ready = Entry(message="Files validated, moving job to queued state")
-            store.jobs.move(lease, "queued", events=[ready])
-        else:
-            work.tune()
+    if job.status == "validating_files":
+        work.validate()
+        ready = Entry(message="Files validated, moving job to queued state")
+        store.jobs.move(lease, "queued", events=[ready])
+    else:
+        work.tune()
 
 
 class _Work:
@@ -193,6 +184,8 @@ class _Work:
             model=self._model_path,
             adapter=str(adapter),
             against="base",
+            model_name=self._model,
+            against_name=self._job.model,
             seed=self._request.seed,
             threads=self._reporter.num_threads(),
         )
@@ -269,7 +262,9 @@ class _Work:
         if record is not None:
             files[_EVALUATION] = (self.folder / _EVALUATION).read_bytes()
         self._reporter.note(
-            result_files=[self._keep(name, data) for name, data in files.items()],
+            result_files=[
+                keep(self._store, self._job, name, data, RESULTS) for name, data in files.items()
+            ],
             trained_tokens=result.trained_tokens,
             fine_tuned_model=self._model,
             is_made=True,
@@ -277,36 +272,13 @@ class _Work:
         self._reporter.offer(self._model, result.adapter)
         self._reporter.flush()
 
-    def _keep(self, name: str, data: bytes) -> str:
-        """A result file in the store, once; its id."""
-        file_id = f"file-{self._job.id.rpartition('-')[2]}-{name.partition('.')[0]}"
-        try:
-            return self._store.files.get(self._job.account_id, file_id).id
-        except NotFoundError:
-            content = self._store.files.incoming()
-        try:
-            content.write(data)
-            content.finish()
-            file = self._store.files.create(
-                self._job.account_id, content, id=file_id, filename=name, purpose=RESULTS
-            )
-        finally:
-            content.discard()
-        return file.id
-
     def _fetch(self, param: str, name: str) -> str | None:
         """Copy a file of the job's from the store; what it is called there."""
         file_id = getattr(self._request, param)
         if file_id is None:
             return None
-        try:
-            file, content = self._store.files.open(self._job.account_id, file_id)
-        except NotFoundError:
-            raise FileError(param, f"{file_id} was deleted; upload it again") from None
         path = self.folder / name
-        with content, replacing(path) as copy:
-            shutil.copyfileobj(content, copy, _PIECE_BYTES)
-        return file.filename
+        return fetch(self._store, self._job.account_id, file_id, path, param).filename
 
     def _tell(self, filename: str, found: Checked) -> None:
         self._reporter.say(
@@ -319,24 +291,3 @@ class _Work:
                 f"{filename}: {len(found.cut)} rows are longer than {self._facts.max_len} tokens "
                 f"and are cut off there: lines {lines}"
             )
-
-
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """The folder, made and locked; another process may need a moment to leave it."""
-    with disk_errors():
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        fd = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline_s = time.monotonic() + _LOCK_LIMIT_S
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if time.monotonic() > deadline_s:
-                    raise OverloadedError(f"{folder}: another process works here") from None
-                time.sleep(0.1)
-        yield
-    finally:
-        os.close(fd)

@@ -11,10 +11,10 @@ BUSY, IDLE, LOOK = b"b", b"i", b"l"  # requests run; none do; somebody changed t
 
 class WorkOrder(msgspec.Struct, frozen=True, kw_only=True):
     """One line of JSON. `owner` holds the job's lease; `store`: a database's URL, None for the file
-    in FIREFRONT_HOME; `model_path`: the base model's files."""
+    in FIREFRONT_HOME; `models`: the base models that are served, and their files."""
 
     account_id: str
     job_id: str
     owner: str
     store: str | None
-    model_path: str
+    models: dict[str, str]

@@ -1,6 +1,6 @@
 """The process that works on one job: its order comes in, its end says how it went.
 
-Owns the process: priority, limits, what its standard input says. Knows no training. Invariants: it
+Owns the process: priority, limits, what its standard input says. Knows no steps. Invariants: it
 ends soon after its standard input does; whatever ends it, the job goes on or says why it failed.
 """
 
@@ -20,6 +20,8 @@ from firefront.core.errors import FirefrontError
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, LeaseLostError
 from firefront.store.store import Store
+from firefront.tuning.jobs import evaluation, evaluation_work
+from firefront.tuning.jobs.folder import alone_in
 from firefront.tuning.jobs.reporter import Reporter, Stopped
 from firefront.tuning.jobs.request import error_object
 from firefront.tuning.jobs.work import Parts, work_on
@@ -51,7 +53,12 @@ def _work(
 ) -> int:
     try:
         reporter.start()
-        work_on(store, lease, reporter, order.model_path, parts)
+        job = store.jobs.get(lease.account_id, lease.job_id)
+        with alone_in(store.job_folder / job.id):
+            if job.kind == evaluation.KIND:
+                evaluation_work.work_on(store, lease, job, reporter, order.models, parts.evaluate)
+            else:
+                work_on(store, lease, job, reporter, order.models[job.model], parts)
         return 0
     except Stopped:
         with suppress(LeaseLostError):
