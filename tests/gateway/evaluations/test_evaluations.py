@@ -48,7 +48,7 @@ def test_a_new_evaluation(http: httpx2.Client, file: str) -> None:
         found = http.get(f"{PATH}/{made['id']}").json()
         return found if found["finished_at"] else None
 
-    found = wait_for(ended, 30)
+    found = wait_for(ended, 60)
     assert found["status"] == "failed" and found["error"]["message"]
     events = http.get(f"{PATH}/{made['id']}/events?order=asc").json()["data"]
     assert events[0]["message"] == "Created evaluation"
@@ -120,3 +120,4 @@ def test_other_kinds_of_jobs_are_not_there(live: Live, http: httpx2.Client, file
     listed = {each["id"] for each in http.get(PATH).json()["data"]}
     assert evaluation in listed and job not in listed
     live.sdk().fine_tuning.jobs.cancel(job)
+    http.post(f"{PATH}/{evaluation}/cancel")

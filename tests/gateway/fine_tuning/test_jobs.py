@@ -16,7 +16,7 @@ def ended(sdk: openai.OpenAI, id: str) -> Any:
     """The job once it is neither validated nor waiting."""
     states = ("succeeded", "failed", "cancelled")
     return wait_for(
-        lambda: job if (job := sdk.fine_tuning.jobs.retrieve(id)).status in states else None
+        lambda: job if (job := sdk.fine_tuning.jobs.retrieve(id)).status in states else None, 60
     )
 
 
