@@ -3,7 +3,10 @@
 Owns the address, the key and the words of what goes wrong. Knows no route.
 """
 
+import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -29,21 +32,27 @@ class Api:
     def send(self, method: str, path: str, **options: Any) -> Any:
         """The answer to a request for a path below /v1. ReplicaError where nothing answers, the
         server's own words for an error."""
-        import httpx2
-
-        from firefront.cli.talk import check_answer
-        from firefront.core.errors import ReplicaError
-
-        try:
-            response = self._client.request(method, path, **options)
-        except httpx2.TransportError as error:
-            raise ReplicaError(f"{self.url}: {error}; is the server running?") from None
-        check_answer(response)
-        return response
+        with self.stream(method, path, **options) as response:
+            response.read()
+            return response
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         """The answer's JSON."""
         return self.send(method, path, **options).json()
+
+    @contextmanager
+    def stream(self, method: str, path: str, **options: Any) -> Iterator[Any]:
+        """As `send`, the answer while it comes."""
+        import httpx2
+
+        from firefront.core.errors import ReplicaError
+
+        try:
+            with self._client.stream(method, path, **options) as response:
+                _check(response)
+                yield response
+        except httpx2.TransportError as error:
+            raise ReplicaError(f"{self.url}: {error}; is the server running?") from None
 
     def close(self) -> None:
         self._client.close()
@@ -58,3 +67,20 @@ def answers(url: str) -> bool:
         return bool(cards[0]["owned_by"] == "firefront")
     except (httpx2.HTTPError, ValueError, LookupError, TypeError):
         return False
+
+
+def _check(response: Any) -> None:
+    """Raise the server's own message for an error answer."""
+    from firefront.core.errors import FirefrontError, OverloadedError, ReplicaError, RequestError
+
+    if response.status_code < 400:
+        return
+    body = response.read()
+    try:
+        message = json.loads(body)["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = body[:200].decode("utf-8", "replace") or "no message"
+    kind: type[FirefrontError] = RequestError if response.status_code < 500 else ReplicaError
+    if response.status_code in (429, 503):
+        kind = OverloadedError
+    raise kind(f"the server answered {response.status_code}: {message}")

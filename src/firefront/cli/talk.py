@@ -11,7 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
-from firefront.core.errors import FirefrontError, OverloadedError, ReplicaError, RequestError
+from firefront.cli.api import Api
+from firefront.core.errors import ReplicaError, RequestError
 from firefront.core.sampling import SamplingParams
 
 Messages = list[dict[str, str]]
@@ -48,23 +49,13 @@ class Model(Protocol):
 
 
 class RemoteModel:
-    """A server that speaks the OpenAI API at `url` (with or without /v1)."""
+    """A server that speaks the OpenAI API."""
 
-    def __init__(self, url: str, model: str | None, key: str | None) -> None:
-        import httpx2
-
-        base = url.rstrip("/").removesuffix("/v1")
-        if not base.startswith(("http://", "https://")):
-            raise RequestError(f"--url {url}: must start with http:// or https://", param="url")
-        self._base = base + "/v1"
-        headers = {"Authorization": f"Bearer {key or 'local'}"}
-        timeout = httpx2.Timeout(10.0, read=600.0)
-        self._client = httpx2.Client(headers=headers, timeout=timeout)
+    def __init__(self, api: Api, model: str | None) -> None:
+        self._api = api
         self._model = model or self._first_model()
 
     def stream(self, prompt: Messages | str, sampling: SamplingParams) -> Iterator[str | Turn]:
-        import httpx2
-
         body: dict[str, Any] = {
             "model": self._model,
             "stream": True,
@@ -81,25 +72,21 @@ class RemoteModel:
         path = "/chat/completions" if chat else "/completions"
         started_s = time.perf_counter()
         text, finish, usage, first_s = "", None, {}, 0.0
-        try:
-            with self._client.stream("POST", self._base + path, json=body) as response:
-                check_answer(response)
-                for line in response.iter_lines():
-                    if not line.startswith("data: ") or line == "data: [DONE]":
-                        continue
-                    chunk = json.loads(line[6:])
-                    if "error" in chunk:
-                        raise ReplicaError(str(chunk["error"].get("message", chunk["error"])))
-                    usage = chunk.get("usage") or usage
-                    for choice in chunk.get("choices", []):
-                        finish = choice.get("finish_reason") or finish
-                        piece = (choice.get("delta") or choice).get("content" if chat else "text")
-                        if piece:
-                            first_s = first_s or time.perf_counter() - started_s
-                            text += piece
-                            yield piece
-        except httpx2.TransportError as error:
-            raise ReplicaError(f"{self._base}: {error}; is the server running?") from None
+        with self._api.stream("POST", path, json=body) as response:
+            for line in response.iter_lines():
+                if not line.startswith("data: ") or line == "data: [DONE]":
+                    continue
+                chunk = json.loads(line[6:])
+                if "error" in chunk:
+                    raise ReplicaError(str(chunk["error"].get("message", chunk["error"])))
+                usage = chunk.get("usage") or usage
+                for choice in chunk.get("choices", []):
+                    finish = choice.get("finish_reason") or finish
+                    piece = (choice.get("delta") or choice).get("content" if chat else "text")
+                    if piece:
+                        first_s = first_s or time.perf_counter() - started_s
+                        text += piece
+                        yield piece
         yield Turn(
             text=text,
             finish=finish,
@@ -110,16 +97,9 @@ class RemoteModel:
         )
 
     def _first_model(self) -> str:
-        import httpx2
-
-        try:
-            response = self._client.get(self._base + "/models")
-        except httpx2.TransportError as error:
-            raise ReplicaError(f"{self._base}: {error}; is the server running?") from None
-        check_answer(response)
-        models = response.json().get("data") or []
+        models = self._api.json("GET", "/models").get("data") or []
         if not models:
-            raise RequestError(f"{self._base}: serves no model", param="url")
+            raise RequestError(f"{self._api.url}: serves no model", param="url")
         return str(models[0]["id"])
 
 
@@ -170,28 +150,11 @@ class LocalModel:
 
 def connect(model: str | None, url: str | None, threads: int = 0) -> Model:
     """The server at `url`, or the model (default: starter) in this process, pulled if need be."""
-    import os
-
     if url is not None:
-        return RemoteModel(url, model, os.environ.get("FIREFRONT_API_KEY"))
+        return RemoteModel(Api(url), model)
     from firefront.weights import fetch
     from firefront.weights.progress import default_progress
 
     spec = model or "starter"
     fetch.resolve(spec, progress=default_progress())
     return LocalModel(spec, threads)
-
-
-def check_answer(response: Any) -> None:
-    """Raise the server's own message for an error answer."""
-    if response.status_code < 400:
-        return
-    body = response.read()
-    try:
-        message = json.loads(body)["error"]["message"]
-    except (ValueError, KeyError, TypeError):
-        message = body[:200].decode("utf-8", "replace") or "no message"
-    kind: type[FirefrontError] = RequestError if response.status_code < 500 else ReplicaError
-    if response.status_code in (429, 503):
-        kind = OverloadedError
-    raise kind(f"the server answered {response.status_code}: {message}")
