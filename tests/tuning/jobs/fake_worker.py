@@ -2,7 +2,8 @@
 
 The model's path is a folder; files in it make the trainer misbehave: `nan` (a row of line 3),
 `full` (no room), `crash` (an error of ours), `die` (the process ends), `die_late` (in step 5 of the
-training itself), `die_saving` (before a state is on disk), `deaf` (it does not stop).
+training itself), `die_saving` (before a state is on disk), `hold` (no step is
+made), `deaf` (it does not stop).
 What it was told of threads goes into `threads`, what was evaluated into `evaluated`; `bad`: a row
 that cannot be evaluated.
 """
@@ -54,6 +55,8 @@ def train(
         with (Path(model_path) / "threads").open("a") as file:
             file.write(f"{num_threads()}\n")
         time.sleep(STEP_S)
+        if (Path(model_path) / "hold").exists():
+            continue
         step += 1
         if step == 5 and folder.name == "training":
             die_if(Path(model_path) / "die_late")

@@ -36,7 +36,7 @@ def add_adapter(world: World, name: str = "mine") -> Path:
     """An adapter's row, and a folder for its files."""
     digest = "ab" * 32
     world.store.adapters.create(
-        "local", name=name, base="m", rank=4, targets=[], sha256=digest, state="serving"
+        "local", name=name, base="m", rank=4, targets=[], sha256=digest
     )
     folder = world.store.adapter_folder / digest
     folder.mkdir(parents=True)
@@ -161,7 +161,8 @@ def test_pause_resume_restart_and_cancel(world: World) -> None:
 
 
 def test_it_does_not_wait_behind_a_training(world: World) -> None:
-    training = world.job(n_epochs=50)
+    (world.model / "hold").touch()
+    training = world.job()
 
     async def run() -> StoredJob:
         async with world.running():
