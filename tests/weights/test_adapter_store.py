@@ -15,7 +15,7 @@ import pytest
 from firefront.core import disk
 from firefront.core.errors import ModelFileError, NotFoundError, StorageFullError
 from firefront.weights import adapter_store
-from firefront.weights.adapter_store import AdapterStore
+from firefront.weights.adapter_store import AdapterStore, read_template
 from tests.store.inside import in_child
 
 CALLS = {"open", "write", "fsync", "rename", "read", "stat"}
@@ -132,6 +132,19 @@ def test_pickles_are_refused_with_the_fix(tmp_path: Path) -> None:
     (source / "adapter_model.safetensors").unlink()
     with pytest.raises(ModelFileError, match="safe_serialization=True"):
         AdapterStore(tmp_path / "store").stage(source)
+
+
+def test_a_template_is_read_or_refused_by_name(tmp_path: Path) -> None:
+    assert read_template(given(tmp_path / "none")) is None
+    with_one = given(tmp_path / "one", chat_template__jinja="{{ 'grüezi' }}".encode())
+    assert read_template(with_one) == "{{ 'grüezi' }}"
+    odd = given(tmp_path / "odd", chat_template__jinja=b"\xff")
+    with pytest.raises(ModelFileError, match="chat_template.jinja: chat_template: is not UTF-8"):
+        read_template(odd)
+    (with_one / "chat_template.jinja").unlink()
+    (with_one / "chat_template.jinja").mkdir()
+    with pytest.raises(ModelFileError, match="chat_template: cannot be read: Is a directory"):
+        read_template(with_one)
 
 
 def replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:

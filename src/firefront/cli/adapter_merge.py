@@ -81,13 +81,12 @@ def _write(wanted: Merge, folder: Path) -> Path:
     from firefront.core.errors import RequestError
     from firefront.text.tokenizer_out import write_tokenizer
     from firefront.weights.adapter import open_adapter
-    from firefront.weights.adapter_store import TEMPLATE
+    from firefront.weights.adapter_store import read_template
     from firefront.weights.checkpoint import open_checkpoint
     from firefront.weights.layout import adapter_shapes
     from firefront.weights.merge import merge_to_folder, merge_to_gguf
 
-    own = wanted.adapter / TEMPLATE
-    template = own.read_text("utf-8") if own.exists() else None
+    template = read_template(wanted.adapter)
     with open_checkpoint(wanted.base) as checkpoint:
         adapter = open_adapter(wanted.adapter, adapter_shapes(checkpoint.config))
         if wanted.format == "safetensors":

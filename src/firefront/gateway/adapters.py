@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from firefront.core.errors import FirefrontError, NotFoundError, OverloadedError, RequestError
+from firefront.core.errors import (
+    FirefrontError,
+    ModelFileError,
+    NotFoundError,
+    OverloadedError,
+    RequestError,
+)
 from firefront.core.messages import AdapterRef
 from firefront.fleet.router import Router, spellings
 from firefront.gateway import registering
@@ -207,10 +213,12 @@ class Adapters:
         """Of an adapter whose chat template is not its base's."""
         if row.template_sha256 is None:
             return None
-        from firefront.weights.adapter_store import TEMPLATE  # heavy
+        from firefront.weights.adapter_store import TEMPLATE, read_template  # heavy
 
         tokenizer, file = self._renderers[row.base].tokenizer, path / TEMPLATE
-        text = registering.template_text(file)
+        text = read_template(path)
+        if text is None:
+            raise ModelFileError(file, "chat_template", "is missing; load the adapter again")
         if text == tokenizer.info()["chat_template"]:
             return None
         key = row.base, row.template_sha256

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from firefront.core.disk import disk_errors
-from firefront.core.errors import ModelFileError, NotFoundError
+from firefront.core.errors import NotFoundError
 
 if TYPE_CHECKING:
     from firefront.store.adapters import StoredAdapter  # heavy
@@ -47,27 +47,17 @@ def read_adapter(base_path: str, folder: Path) -> AdapterFacts:
     """Read all of an adapter; ModelFileError says what of it the base does not have."""
     from firefront.text.template import ChatTemplate  # heavy
     from firefront.weights.adapter import open_adapter  # heavy
-    from firefront.weights.adapter_store import TEMPLATE
+    from firefront.weights.adapter_store import TEMPLATE, read_template
     from firefront.weights.checkpoint import open_checkpoint
     from firefront.weights.layout import adapter_shapes
 
     with open_checkpoint(base_path) as checkpoint:
         shapes = adapter_shapes(checkpoint.config)
     adapter = open_adapter(folder, shapes)
-    if (file := folder / TEMPLATE).exists():
-        ChatTemplate({"default": template_text(file)}, str(file), {}).check()
+    if (template := read_template(folder)) is not None:
+        ChatTemplate({"default": template}, str(folder / TEMPLATE), {}).check()
     targets = {name.rpartition(".")[2] for name in adapter.parts}
     return AdapterFacts(adapter.rank, sorted(targets))
-
-
-def template_text(file: Path) -> str:
-    """A chat template that lies beside an adapter; ModelFileError if it cannot be read."""
-    try:
-        return file.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise ModelFileError(file, "chat_template", f"is not UTF-8: {error}") from None
-    except OSError as error:
-        raise ModelFileError(file, "chat_template", f"cannot be read: {error.strerror}") from None
 
 
 def open_contents(store: "Store") -> "AdapterStore":

@@ -140,6 +140,20 @@ class AdapterStore:
         return self.folder / sha256
 
 
+def read_template(folder: Path) -> str | None:
+    """The chat template beside an adapter's files, if there is one. ModelFileError if it cannot be
+    read."""
+    file = folder / TEMPLATE
+    try:
+        return file.read_text("utf-8")
+    except FileNotFoundError:
+        return None
+    except UnicodeDecodeError as error:
+        raise ModelFileError(file, "chat_template", f"is not UTF-8: {error}") from None
+    except OSError as error:
+        raise ModelFileError(file, "chat_template", f"cannot be read: {error.strerror}") from None
+
+
 def _folder(source: Path) -> Path:
     """`source` without links, or ModelFileError."""
     try:

@@ -5,11 +5,11 @@ Reads no weights; the engine does. Knows no models but by name.
 
 from pathlib import Path
 
-from firefront.core.errors import ModelFileError, NotFoundError
+from firefront.core.errors import NotFoundError
 from firefront.core.messages import AdapterRef
 from firefront.text.tokenizer import Tokenizer
 from firefront.weights.adapter import adapter_sha256
-from firefront.weights.adapter_store import TEMPLATE
+from firefront.weights.adapter_store import TEMPLATE, read_template
 
 
 def find_adapter(base: str, given: str) -> AdapterRef:
@@ -45,13 +45,7 @@ def find_adapter(base: str, given: str) -> AdapterRef:
 
 def adapter_tokenizer(tokenizer: Tokenizer, ref: AdapterRef) -> Tokenizer:
     """The base's, with the chat template that lies beside the adapter, if one does."""
-    file = Path(ref.path) / TEMPLATE
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
+    text = read_template(Path(ref.path))
+    if text is None or text == tokenizer.info()["chat_template"]:
         return tokenizer
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelFileError(file, "chat_template", f"cannot be read: {error}") from None
-    if text == tokenizer.info()["chat_template"]:
-        return tokenizer
-    return tokenizer.with_template(text, str(file))
+    return tokenizer.with_template(text, str(Path(ref.path) / TEMPLATE))
