@@ -164,7 +164,7 @@ def test_deleted_as_a_tuned_model_is(clean: Live, tmp_path: Path) -> None:
         ({"lora_name": "\ud800"}, 400, "half a surrogate pair"),
         ({"lora_name": "nobody:x", "base_model_name": None}, 404, "does not exist"),
         ({"lora_name": "two:b:x"}, 400, "lora_name: names another base than one"),
-        ({"lora_name": "one"}, 400, "is a base model's name"),
+        ({"lora_name": "one"}, 400, "lora_name: 'one' is a base model's name"),
         ({"base_model_name": "nobody"}, 404, "does not exist"),
         ({"is_3d_lora_weight": True}, 400, "is_3d_lora_weight: "),
         ({"load_inplace": "yes"}, 400, "load_inplace: "),

@@ -140,7 +140,10 @@ class Adapters:
         else:
             names = ", ".join(replica.name for replica in replicas)
             raise RequestError(f"{param}: say which base, BASE:NAME; one of {names}", param=param)
-        return BaseModel(replica.name, replica.deployment.model), checked_name(name, param)
+        name = checked_name(name, param)
+        if self._router.get(name) is not None:
+            raise RequestError(f"{param}: {name!r} is a base model's name", param=param)
+        return BaseModel(replica.name, replica.deployment.model), name
 
     async def add(
         self,
@@ -156,8 +159,6 @@ class Adapters:
         """Register the adapter in `folder` and serve it. Requests that come from now on get it.
         `job_id`: the job that made it, if one did."""
         store, contents = self._opened()
-        if self._router.get(name) is not None:
-            raise RequestError(f"lora_name: {name!r} is a base model's name", param="lora_name")
         async with self._changing:
             before = self._named.get((account_id, base.name, name))
             if before is not None and not replaces:
