@@ -195,40 +195,35 @@ class JobRunner:
         """Put what it made into service; then it has succeeded."""
         from firefront.store.job_log import Entry  # heavy
         from firefront.store.jobs import LeaseLostError
-        from firefront.tuning.jobs.request import error_object
+        from firefront.tuning.jobs.request import fail
 
-        jobs = self._store.jobs
         try:
             undo = await self._deploy(job)
         except FirefrontError as error:
             log.error("job's model cannot be served", job=job.id, error=error.message)
-            said = [Entry(level="error", message=error.message)]
-            await self._store.run(
-                jobs.move, lease, "failed", events=said, error=error_object(error)
-            )
+            await self._store.run(fail, self._store, lease, error)
             return
         said = [
             Entry(message=f"New fine-tuned model created: {job.outcome['fine_tuned_model']}"),
             Entry(message="The job has successfully completed"),
         ]
         try:
-            await self._store.run(jobs.move, lease, "succeeded", events=said)
+            await self._store.run(self._store.jobs.move, lease, "succeeded", events=said)
         except LeaseLostError:  # cancelled in this very moment
             await undo()
             return
         log.info("job succeeded", job=job.id, model=job.outcome["fine_tuned_model"])
 
     async def _give_up(self, lease: "Lease", job: "StoredJob") -> None:
-        from firefront.store.job_log import Entry  # heavy
+        from firefront.tuning.jobs.request import fail  # heavy
 
-        message = (
+        error = FirefrontError(
             f"its process died {job.num_deaths} times without getting on; the server's log says "
-            "how. A machine with more memory, shorter rows or a smaller batch may help"
+            "how. A machine with more memory, shorter rows or a smaller batch may help",
+            code="process_died",
         )
-        error = {"code": "process_died", "message": message, "param": None}
-        said = [Entry(level="error", message=message)]
-        await self._store.run(self._store.jobs.move, lease, "failed", events=said, error=error)
-        log.error("job failed", job=job.id, error=message)
+        await self._store.run(fail, self._store, lease, error)
+        log.error("job failed", job=job.id, error=error.message)
 
     async def _listen(self) -> None:
         """Tell the processes when requests begin to run, and when none has for a while."""

@@ -6,13 +6,13 @@ Invariant: a job in the store has a request that was checked.
 
 import re
 import secrets
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from firefront.core.errors import NotFoundError, RequestError
+from firefront.core.errors import FirefrontError, NotFoundError, RequestError
 from firefront.store.job_log import Entry
-from firefront.store.jobs import StoredJob
+from firefront.store.jobs import Lease, StoredJob
 from firefront.store.store import Store
 
 KIND = "fine_tuning"
@@ -149,6 +149,8 @@ def _unusable(param: str, problem: str) -> RequestError:
     return RequestError(f"{param}: {problem}", param=param, code=f"invalid_{param}")
 
 
-def error_object(error: Any) -> dict[str, Any]:
-    """A job's `error`, as OpenAI shapes it."""
-    return {"code": error.code or "job_failed", "message": error.message, "param": error.param}
+def fail(store: Store, lease: Lease, error: FirefrontError) -> None:
+    """End a job that is worked on as failed, its `error` as OpenAI shapes it. LeaseLostError."""
+    said = [Entry(level="error", message=error.message)]
+    shown = {"code": error.code or "job_failed", "message": error.message, "param": error.param}
+    store.jobs.move(lease, "failed", events=said, error=shown)

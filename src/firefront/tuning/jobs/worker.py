@@ -17,13 +17,12 @@ from io import FileIO
 import msgspec
 
 from firefront.core.errors import FirefrontError
-from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, LeaseLostError
 from firefront.store.store import Store
 from firefront.tuning.jobs import evaluation, evaluation_work
 from firefront.tuning.jobs.folder import alone_in
 from firefront.tuning.jobs.reporter import Reporter, Stopped
-from firefront.tuning.jobs.request import error_object
+from firefront.tuning.jobs.request import fail
 from firefront.tuning.jobs.work import Parts, work_on
 from firefront.tuning.jobs.work_order import BUSY, IDLE, LOOK, WorkOrder
 
@@ -69,11 +68,10 @@ def _work(
         store.jobs.release(lease)
         return 0
     except FirefrontError as error:
-        said = [Entry(level="error", message=error.message)]
         with suppress(LeaseLostError):
             with suppress(FirefrontError):
                 reporter.flush()
-            store.jobs.move(lease, "failed", events=said, error=error_object(error))
+            fail(store, lease, error)
         return 0
     except Exception as error:
         traceback.print_exc()
