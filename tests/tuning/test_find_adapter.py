@@ -8,7 +8,9 @@ from firefront.core.errors import ModelFileError, NotFoundError
 from firefront.store.store import Store
 from firefront.store.tables import LOCAL_ACCOUNT
 from firefront.tuning.evaluation.adapters import find_adapter
-from firefront.weights.adapter_store import CONFIG, WEIGHTS, AdapterStore
+from firefront.weights.adapter import WEIGHTS
+from firefront.weights.adapter_config import CONFIG
+from firefront.weights.adapter_store import AdapterStore
 
 
 def folder_of(path: Path) -> Path:

@@ -22,7 +22,7 @@ from firefront.weights.adapter import PREFIX, WEIGHTS, Adapter, LowRank
 from firefront.weights.adapter_config import CONFIG, MAX_RANK
 from firefront.weights.gguf import GGUFFile
 from firefront.weights.gguf_write import Floats, Value, write_gguf
-from firefront.weights.layout import adapter_shapes, gguf_name, hf_name, llama_row_order
+from firefront.weights.layout import adapter_shapes, gguf_name, hf_name, row_order
 from firefront.weights.quant import dequantize
 from firefront.weights.tensor import Tensor
 from firefront.weights.write_safetensors import write_safetensors
@@ -50,7 +50,7 @@ def write_gguf_adapter(
     for module, part in adapter.parts.items():
         stored_name = gguf_name(f"{module}.weight", config.family)
         b = part.b * np.float32(_gain(part, alpha))
-        if (order := _row_order(module, config)) is not None:
+        if (order := row_order(module, config)) is not None:
             stored = np.empty_like(b)
             stored[order] = b
             b = stored
@@ -78,7 +78,7 @@ def gguf_to_peft(path: Path, config: ModelConfig, folder: Path) -> None:
         pairs = _pairs(file, config)
         tensors: dict[str, NDArray[np.float32]] = {}
         for module, (a, b) in pairs.items():
-            order = _row_order(module, config)
+            order = row_order(module, config)
             tensors[f"{PREFIX}{module}.lora_A.weight"] = a
             tensors[f"{PREFIX}{module}.lora_B.weight"] = b if order is None else b[order]
     finally:
@@ -124,15 +124,6 @@ def _as(
         kind = np.dtype(dtype).name
         raise ModelFileError(path, module, f"a value is too large for {kind}; write float32")
     return converted
-
-
-def _row_order(module: str, config: ModelConfig) -> NDArray[np.int32] | None:
-    """Where the GGUF keeps each of the module's rows; None for those that it keeps as they are."""
-    heads = {"q_proj": config.num_q_heads, "k_proj": config.num_kv_heads}
-    num_heads = heads.get(module.rpartition(".")[2])
-    if config.family != "llama" or num_heads is None:
-        return None
-    return llama_row_order(num_heads, config.head_dim)
 
 
 def _alpha(file: GGUFFile, config: ModelConfig) -> float:

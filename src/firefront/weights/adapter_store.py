@@ -21,15 +21,12 @@ from pathlib import Path
 
 from firefront.core.disk import disk_errors, make_folder, sync_folder
 from firefront.core.errors import ModelFileError, NotFoundError
+from firefront.weights.adapter import PICKLE, WEIGHTS
+from firefront.weights.adapter_config import CONFIG, MAX_CONFIG_BYTES
 from firefront.weights.model_store import StoredFile, folder_sha256
 
-CONFIG, WEIGHTS, TEMPLATE = (
-    "adapter_config.json",
-    "adapter_model.safetensors",
-    "chat_template.jinja",
-)
-MAX_BYTES = {CONFIG: 1 << 20, WEIGHTS: 8 << 30, TEMPLATE: 1 << 20}
-_PICKLED = "adapter_model.bin"
+TEMPLATE = "chat_template.jinja"
+MAX_BYTES = {CONFIG: MAX_CONFIG_BYTES, WEIGHTS: 8 << 30, TEMPLATE: 1 << 20}
 _PARTIAL = ".partial"
 _LOCK = ".lock"
 _SHA256 = re.compile("[0-9a-f]{64}")
@@ -223,9 +220,9 @@ def _open(source: Path, name: str) -> int:
         fd = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (OSError, RuntimeError) as error:
         problem = "is missing"
-        if name == WEIGHTS and (source / _PICKLED).exists():
+        if name == WEIGHTS and (source / PICKLE).exists():
             problem = (
-                f"is missing; {_PICKLED} is a pickle, which can run code and is refused: save the "
+                f"is missing; {PICKLE} is a pickle, which can run code and is refused: save the "
                 "adapter again with safe_serialization=True"
             )
         elif name == CONFIG and (file := next(source.glob("*.gguf"), None)) is not None:

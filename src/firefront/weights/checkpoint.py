@@ -22,7 +22,7 @@ from firefront.weights.config_gguf import ROPE_FACTORS, config_from_gguf
 from firefront.weights.config_hf import config_from_hf
 from firefront.weights.gguf import GGUFFile
 from firefront.weights.int8 import check_quantization, join_scales
-from firefront.weights.layout import EMBED, LM_HEAD, check_tensors, hf_name, llama_row_order
+from firefront.weights.layout import EMBED, LM_HEAD, check_tensors, hf_name, row_order
 from firefront.weights.safetensors import open_safetensors, read_json
 from firefront.weights.tensor import Tensor
 
@@ -126,8 +126,7 @@ def _open_gguf(path: Path) -> Checkpoint:
                 )
             tensors[name] = replace(tensor, name=name)
         check_tensors(path, config, tensors)
-        if config.family == "llama":
-            _restore_row_order(config, tensors)
+        _restore_row_order(config, tensors)
     except BaseException:
         file.close()
         raise
@@ -135,13 +134,9 @@ def _open_gguf(path: Path) -> Checkpoint:
 
 
 def _restore_row_order(config: ModelConfig, tensors: dict[str, Tensor]) -> None:
-    """Mark q and k of a llama GGUF as permuted; qwen's are stored as they are."""
-    orders = {
-        "q_proj": llama_row_order(config.num_q_heads, config.head_dim),
-        "k_proj": llama_row_order(config.num_kv_heads, config.head_dim),
-    }
+    """Mark what a GGUF stores permuted."""
     for name, tensor in tensors.items():
-        if (order := orders.get(name.split(".")[-2])) is not None:
+        if (order := row_order(name.rpartition(".")[0], config)) is not None:
             tensors[name] = replace(tensor, row_order=order)
 
 

@@ -151,6 +151,16 @@ def check_tensors(file: object, config: ModelConfig, tensors: Mapping[str, Tenso
             )
 
 
+def row_order(module: str, config: ModelConfig) -> NDArray[np.int32] | None:
+    """Where a GGUF of the model keeps each of a linear's rows; None: as they are. `module`: by
+    Hugging Face name. Only llama's q and k are permuted."""
+    heads = {"q_proj": config.num_q_heads, "k_proj": config.num_kv_heads}
+    num_heads = heads.get(module.rpartition(".")[2])
+    if config.family != "llama" or num_heads is None:
+        return None
+    return llama_row_order(num_heads, config.head_dim)
+
+
 def llama_row_order(num_heads: int, head_dim: int) -> NDArray[np.int32]:
     """Where GGUF's "llama" files keep each true row of q or k: int32[num_heads * head_dim].
 
