@@ -245,8 +245,10 @@ class JobRunner:
 
 def sweep(store: "Store") -> None:
     """Remove the folders of jobs that have ended, unless somebody still works there."""
-    for lock in list(store.job_folder.glob("*/lock")):
-        if lock.parent.name in store.jobs.unfinished():
+    locks = list(store.job_folder.glob("*/lock"))
+    unfinished = store.jobs.unfinished() if locks else set()  # after: a new one is among them
+    for lock in locks:
+        if lock.parent.name in unfinished:
             continue
         with suppress(OSError), lock.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -63,11 +63,6 @@ class Adapter:
         """The largest of any linear."""
         return max(part.rank for part in self.parts.values())
 
-    @property
-    def num_bytes(self) -> int:
-        """In float32."""
-        return sum(part.a.nbytes + part.b.nbytes for part in self.parts.values())
-
 
 def open_adapter(folder: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter:
     """Read adapter_config.json and adapter_model.safetensors for a base model whose linears are

@@ -30,6 +30,7 @@ class LocalJobs:
         self.model = model
         self._base = BaseModel(model, path)
         self._store = Store.open()
+        self._contents = registering.open_contents(self._store)
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
@@ -78,7 +79,7 @@ class LocalJobs:
         """The folder of the adapter that a tuned model is."""
         name = model.removeprefix(f"{self.model}:")
         row = self._store.adapters.find(LOCAL_ACCOUNT, self.model, name)
-        return str(registering.open_contents(self._store).path(row.sha256))
+        return str(self._contents.path(row.sha256))
 
     async def _run(self) -> None:
         runner = JobRunner(
@@ -103,13 +104,12 @@ class LocalJobs:
         return undo
 
     def _keep(self, job: StoredJob) -> list[Any]:
-        contents = registering.open_contents(self._store)
         rows = []
         for model, folder in job.outcome["adapters"].items():
-            prepared = registering.prepare(contents, Path(folder), self._base)
+            prepared = registering.prepare(self._contents, Path(folder), self._base)
             rows.append(
                 registering.keep(
-                    self._store, contents, job.account_id, prepared,
+                    self._store, self._contents, job.account_id, prepared,
                     name=model.removeprefix(f"{job.model}:"), replaces=True, job_id=job.id,
                 )  # fmt: skip
             )
