@@ -5,7 +5,6 @@ import io
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -101,7 +100,8 @@ def test_from_a_file_to_an_answer(tiny: Served) -> None:
 
     checkpoints = list(sdk.fine_tuning.jobs.checkpoints.list(job.id))
     assert [checkpoint.step_number for checkpoint in checkpoints] == [48, 36, 24]
-    assert checkpoints[0].metrics.full_valid_loss < checkpoints[-1].metrics.full_valid_loss + 1
+    losses = [checkpoint.metrics.full_valid_loss for checkpoint in checkpoints]
+    assert 0 < losses[0] < losses[-1] < 0.5  # it goes on learning
     for checkpoint in checkpoints:
         assert said(sdk, checkpoint.fine_tuned_model_checkpoint, "abcdefgh grass")
     assert not list((tiny.home / "jobs").glob("*/*"))  # nothing is left of it but its results
@@ -162,4 +162,3 @@ def test_pause_resume_and_a_restart(tiny: Served) -> None:
     steps = trained(events, "step")
     assert len(set(steps)) == len(steps) and steps == sorted(steps)
     assert said(sdk, job.fine_tuned_model, "abcdefgh rose") == "red"
-    assert Path(tiny.home).exists()
