@@ -177,7 +177,7 @@ class LLM:
         return [refs[folder] for folder in folders]
 
     def _adapter_ref(self, folder: Path) -> messages.AdapterRef:
-        from firefront.weights.adapter import adapter_sha256
+        from firefront.weights.adapter_store import adapter_sha256
 
         path = folder.expanduser().absolute()
         ref = messages.AdapterRef(name=path.name, sha256=adapter_sha256(path), path=str(path))

@@ -16,7 +16,8 @@ from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from firefront.engine.preparing import ReadNow
 from firefront.engine.sequence import Sequence
-from firefront.weights.adapter import adapter_sha256, open_adapter
+from firefront.weights.adapter import open_adapter
+from firefront.weights.adapter_store import adapter_sha256
 from tests.engine.drafting import ScriptedDrafts
 from tests.engine.test_draft_model import give_draft
 from tests.llama_files import save_gguf

@@ -16,7 +16,7 @@ from firefront.engine.config import EngineConfig
 from firefront.engine.engine import Engine
 from firefront.engine.preparing import ReadNow
 from firefront.llm import LLM, Logprob
-from firefront.weights.adapter import adapter_sha256
+from firefront.weights.adapter_store import adapter_sha256
 from tests.engine.fake_executor import FakeExecutor, FakePacked, expected
 from tests.engine.harness import FakeTokenizer
 

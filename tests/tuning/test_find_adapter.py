@@ -10,7 +10,7 @@ from firefront.store.tables import LOCAL_ACCOUNT
 from firefront.tuning.evaluation.adapters import find_adapter
 from firefront.weights.adapter import WEIGHTS
 from firefront.weights.adapter_config import CONFIG
-from firefront.weights.adapter_store import AdapterStore
+from firefront.weights.adapter_store import TEMPLATE, AdapterStore
 
 
 def folder_of(path: Path) -> Path:
@@ -34,7 +34,7 @@ def test_folders_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     )  # fmt: skip
     store.close()
     by_folder, by_name = find_adapter("starter", str(folder)), find_adapter("starter", "banking")
-    assert by_name.sha256 == staged.sha256
+    assert by_folder.sha256 == by_name.sha256 == staged.sha256
     assert (by_folder.name, by_folder.path) == ("mine", str(folder))
     assert find_adapter("starter", "starter:banking") == by_name
     assert find_adapter("file:models/Starter.gguf", "banking") == by_name
@@ -48,6 +48,10 @@ def test_folders_and_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     ):
         with pytest.raises(NotFoundError, match="neither a folder nor"):
             find_adapter(base, name)
+    (folder / TEMPLATE).write_text("{{ messages }}")
+    staged = contents.stage(folder)
+    assert find_adapter("starter", str(folder)).sha256 == staged.sha256 != by_name.sha256
+    staged.discard()
     (folder / WEIGHTS).unlink()
     with pytest.raises(ModelFileError, match="save_pretrained"):
         find_adapter("starter", str(folder))

@@ -5,7 +5,6 @@ says of modules is adapter_config's. Unpickles nothing. Invariant: an Adapter is
 finite, and whatever of it could not be served was refused by name.
 """
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +69,7 @@ def open_adapter(folder: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter
 
     ModelFileError names the file and the field or tensor that is wrong or cannot be served.
     """
-    _check_folder(folder)
+    check_folder(folder)
     config = read_lora_config(folder / CONFIG)
     path = folder / WEIGHTS
     most = MAX_HEADER_BYTES + sum(4 * MAX_RANK * (n + k) for n, k in shapes.values())
@@ -91,20 +90,8 @@ def open_adapter(folder: Path, shapes: Mapping[str, tuple[int, int]]) -> Adapter
     return Adapter(parts)
 
 
-def adapter_sha256(folder: Path) -> str:
-    """A digest of both files' contents. ModelFileError if one is missing or cannot be read."""
-    _check_folder(folder)
-    digest = hashlib.sha256()
-    for name in (CONFIG, WEIGHTS):
-        try:
-            with (folder / name).open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
-        except OSError as error:
-            raise ModelFileError(folder, name, f"cannot be read: {error}") from None
-    return digest.hexdigest()
-
-
-def _check_folder(folder: Path) -> None:
+def check_folder(folder: Path) -> None:
+    """ModelFileError unless both files are there."""
     if folder.suffix == ".gguf":
         raise ModelFileError(
             folder,

@@ -15,15 +15,15 @@ import secrets
 import shutil
 import stat
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Set
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from firefront.core.disk import disk_errors, make_folder, sync_folder
 from firefront.core.errors import ModelFileError, NotFoundError
-from firefront.weights.adapter import PICKLE, WEIGHTS
+from firefront.weights.adapter import PICKLE, WEIGHTS, check_folder
 from firefront.weights.adapter_config import CONFIG, MAX_CONFIG_BYTES
-from firefront.weights.model_store import StoredFile, folder_sha256
+from firefront.weights.model_store import StoredFile, file_sha256, folder_sha256
 
 TEMPLATE = "chat_template.jinja"
 MAX_BYTES = {CONFIG: MAX_CONFIG_BYTES, WEIGHTS: 8 << 30, TEMPLATE: 1 << 20}
@@ -137,6 +137,16 @@ class AdapterStore:
         return self.folder / sha256
 
 
+def adapter_sha256(folder: Path) -> str:
+    """What a store would call the adapter in this folder. ModelFileError if a file is missing or
+    cannot be read."""
+    check_folder(folder)
+    try:
+        return _sha256(folder, _names(folder))
+    except OSError as error:
+        raise ModelFileError(folder, "file", f"cannot be read: {error}") from None
+
+
 def read_template(folder: Path) -> str | None:
     """The chat template beside an adapter's files, if there is one. ModelFileError if it cannot be
     read."""
@@ -168,8 +178,12 @@ def _folder(source: Path) -> Path:
 
 
 def _copy_all(source: Path, target: Path) -> list[StoredFile]:
-    names = [name for name in MAX_BYTES if name != TEMPLATE or os.path.lexists(source / name)]
-    return [_copy(source, name, target / name) for name in names]
+    return [_copy(source, name, target / name) for name in _names(source)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Of the files that make the adapter in a folder."""
+    return [name for name in MAX_BYTES if name != TEMPLATE or os.path.lexists(folder / name)]
 
 
 def _copy(source: Path, name: str, target: Path) -> StoredFile:
@@ -240,14 +254,13 @@ def _sha256_of(folder: Path) -> str | None:
     """The digest of a published folder as it is now; None if a file cannot be read."""
     try:
         with os.scandir(folder) as entries:
-            names = sorted(entry.name for entry in entries)
-        files = []
-        for name in names:
-            with (folder / name).open("rb") as file:
-                files.append(StoredFile(name, hashlib.file_digest(file, "sha256").hexdigest(), 0))
-        return folder_sha256(files)
+            return _sha256(folder, [entry.name for entry in entries])
     except OSError:
         return None
+
+
+def _sha256(folder: Path, names: Iterable[str]) -> str:
+    return folder_sha256([StoredFile(name, file_sha256(folder / name), 0) for name in names])
 
 
 def _bury(path: Path, partial: Path) -> None:

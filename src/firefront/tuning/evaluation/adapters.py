@@ -8,8 +8,7 @@ from pathlib import Path
 from firefront.core.errors import NotFoundError
 from firefront.core.messages import AdapterRef
 from firefront.text.tokenizer import Tokenizer
-from firefront.weights.adapter import adapter_sha256
-from firefront.weights.adapter_store import TEMPLATE, read_template
+from firefront.weights.adapter_store import TEMPLATE, adapter_sha256, read_template
 
 
 def find_adapter(base: str, given: str) -> AdapterRef:

@@ -4,7 +4,6 @@ Owns how a file becomes one: which rows are taken, and of what kind they are. A 
 and run with several models, so that their scores are of the same rows.
 """
 
-import hashlib
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from firefront.tuning.evaluation.perplexity import bits_per_byte, perplexity, pi
 from firefront.tuning.evaluation.record import DataFacts, Kind, Outcome, Report, RowFacts
 from firefront.tuning.examples import chat_examples
 from firefront.tuning.rows import ChatRow, read_rows
+from firefront.weights.model_store import file_sha256
 
 MAX_SHOWN_CHARS = 1000  # of a question
 MAX_ANSWER_TOKENS = 4096
@@ -245,6 +245,4 @@ def _facts(row: ChatRow) -> RowFacts:
 
 
 def _data_facts(path: Path, num_rows: int, seed: int) -> DataFacts:
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    return DataFacts(name=path.name, sha256=sha256, num_rows=num_rows, seed=seed)
+    return DataFacts(name=path.name, sha256=file_sha256(path), num_rows=num_rows, seed=seed)
