@@ -6,16 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from firefront import LLM, SamplingParams
 from firefront.core.errors import RequestError
 from firefront.tuning.evaluation.evaluate import EvalSpec, run_evaluation
 from firefront.tuning.evaluation.record import EvalRecord
-from firefront.weights.checkpoint import open_checkpoint
-from firefront.weights.layout import adapter_shapes
+from tests.adapter_files import random_adapter
 from tests.e2e.served import Served
 from tests.gateway.live import wait_for
 
@@ -106,26 +103,6 @@ def test_likelihoods(live: Served, starter_path: Path, tmp_path: Path) -> None:
     assert len(logprobs) == len(answer) == 2
     assert found.outcomes[0].score == pytest.approx(sum(logprobs) / 2)
     assert found.report.metrics["perplexity"] == pytest.approx(math.exp(-sum(logprobs) / 2))
-
-
-def random_adapter(starter_path: Path, folder: Path) -> Path:
-    """An adapter that changes what the model says."""
-    with open_checkpoint(starter_path) as checkpoint:
-        shapes = adapter_shapes(checkpoint.config)
-    rng, tensors = np.random.default_rng(0), {}
-    for name, (num_out, num_in) in shapes.items():
-        if name.endswith(("q_proj", "down_proj")):
-            for half, shape in (("A", (4, num_in)), ("B", (num_out, 4))):
-                drawn = rng.standard_normal(shape, np.float32) * 0.1
-                tensors[f"base_model.model.{name}.lora_{half}.weight"] = drawn
-    config = {
-        "peft_type": "LORA", "r": 4, "lora_alpha": 4, "target_modules": ["q_proj", "down_proj"],
-        "bias": "none", "task_type": "CAUSAL_LM", "base_model_name_or_path": "starter",
-    }  # fmt: skip
-    folder.mkdir()
-    (folder / "adapter_config.json").write_text(json.dumps(config))
-    save_file(tensors, folder / "adapter_model.safetensors")
-    return folder
 
 
 def assert_a_job_finds_the_same(live: Served, rows: Path, here: EvalRecord) -> None:
