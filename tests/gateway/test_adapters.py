@@ -13,6 +13,7 @@ import openai
 import pytest
 
 from firefront.core.deployment import Deployment
+from firefront.core.errors import RequestError
 from firefront.fleet.replica import Replica
 from firefront.fleet.router import Router
 from firefront.gateway.adapters import Adapters
@@ -184,6 +185,21 @@ def test_what_cannot_be_loaded(
     assert answer.status_code == status, answer.text
     assert message in answer.json()["error"]["message"]
     assert listed(two) == ["one", "two:b"]
+
+
+def test_a_wrong_name_is_said_of_what_named_it() -> None:
+    """serve --adapter has no lora_name."""
+    router = Router(Replica(name, Deployment(model=name)) for name in ("one", "two"))
+    adapters = Adapters(router, {}, in_use=set)
+    assert adapters.place("one:x", None, "--adapter") == (BaseModel("one", "one"), "x")
+    for given, problem in (
+        ("one:two", "--adapter: 'two' is a base model's name"),
+        ("one:a/b", "--adapter: must be up to 100"),
+        ("x", "--adapter: say which base, BASE:NAME; one of one, two"),
+    ):
+        with pytest.raises(RequestError, match=problem) as refused:
+            adapters.place(given, None, "--adapter")
+        assert refused.value.param == "--adapter"
 
 
 def test_what_does_not_fit_the_base_leaves_nothing(two: Live, tmp_path: Path) -> None:
