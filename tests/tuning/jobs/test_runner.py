@@ -5,6 +5,7 @@ import dataclasses
 import os
 import random
 import signal
+from contextlib import suppress
 from typing import Any
 
 import pytest
