@@ -98,7 +98,7 @@ class World:
     async def until(self, check: Callable[[], Any]) -> Any:
         async with asyncio.timeout(LIMIT_S):
             while not (found := check()):
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.03)
         return found
 
     async def ended(self, job: StoredJob) -> StoredJob:

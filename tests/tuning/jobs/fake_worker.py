@@ -2,10 +2,9 @@
 
 The model's path is a folder; files in it make the trainer misbehave: `nan` (a row of line 3),
 `full` (no room), `crash` (an error of ours), `die` (the process ends), `die_late` (in step 5 of the
-training itself), `die_saving` (before a state is on disk), `hold` (no step is
-made), `deaf` (it does not stop).
-What it was told of threads goes into `threads`, what was evaluated into `evaluated`; `bad`: a row
-that cannot be evaluated.
+training itself), `die_saving` (before a state is on disk), `hold` (no step is made), `deaf` (it
+does not stop). What it was told of threads goes into `threads`, what was evaluated into
+`evaluated`; `bad`: a row that cannot be evaluated.
 """
 
 import json

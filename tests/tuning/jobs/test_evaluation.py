@@ -1,7 +1,6 @@
 """Evaluations that are jobs: killed, paused, cancelled, beside a training. The asking is played."""
 
 import asyncio
-import dataclasses
 import os
 import random
 import signal
@@ -21,7 +20,7 @@ from firefront.tuning.jobs.evaluation import KIND, EvaluationRequest, checked, c
 from firefront.tuning.jobs.folder import alone_in
 from firefront.tuning.jobs.reporter import Reporter
 from tests.store.inside import add_account, add_file
-from tests.tuning.jobs.conftest import LIMITS, World
+from tests.tuning.jobs.conftest import World
 from tests.tuning.jobs.fake_evaluation import evaluate
 
 
@@ -35,72 +34,10 @@ def content(world: World, file_id: str) -> tuple[str, bytes]:
 def add_adapter(world: World, name: str = "mine") -> Path:
     """An adapter's row, and a folder for its files."""
     digest = "ab" * 32
-    world.store.adapters.create(
-        "local", name=name, base="m", rank=4, targets=[], sha256=digest
-    )
+    world.store.adapters.create("local", name=name, base="m", rank=4, targets=[], sha256=digest)
     folder = world.store.adapter_folder / digest
     folder.mkdir(parents=True)
     return folder
-
-
-def run_to_the_end(world: World, job: StoredJob) -> StoredJob:
-    async def run() -> StoredJob:
-        async with world.running():
-            return await world.ended(job)
-
-    return asyncio.run(run())
-
-
-def test_what_comes_of_it(world: World) -> None:
-    add_adapter(world)
-    rows = add_file(world.store, b'{"messages": []}\n' * 30, filename="r.jsonl", purpose="evals")
-    request = EvaluationRequest(model="m:mine", against="base", file=rows.id)
-    job = create_evaluation(world.store, "local", "m", request, {"team": "a"})
-    assert job.id.startswith("eval-") and (job.kind, job.status) == ("evaluation", "queued")
-    job = run_to_the_end(world, job)
-    assert job.status == "succeeded", job.error
-    outcome = job.outcome
-    assert outcome["decision"] == {"is_promoted": True, "reasons": []} and outcome["is_made"]
-    assert (outcome["main"], outcome["kind"], outcome["num_rows"]) == ("accuracy", "exact", 30)
-    assert outcome["model"]["name"] == "m:mine" and outcome["against"]["name"] == "m"
-    assert outcome["model"]["metrics"] == {"accuracy": 1.0}
-    assert outcome["model"]["costs"]["tokens_per_row"] == 2
-    assert outcome["comparison"]["verdict"] == "better" and outcome["probes"] == []
-    (name, data), (page_name, page) = (content(world, id) for id in outcome["result_files"])
-    record = msgspec.json.decode(data, type=EvalRecord)
-    assert (name, page_name) == ("evaluation.json", "report.html")
-    assert record.data.name == "r.jsonl" and b"Evaluation of m:mine" in page
-    assert world.deployed == {}
-    said = world.events(job)
-    assert said[:2] == ["Created evaluation", "Evaluation started"]
-    assert said[-2:] == [
-        "accuracy on 30 rows: 1.0000 by m:mine, 0.0000 by m: better",
-        "m:mine may take the place of m",
-    ]
-    assert "right, rows: 30 of 30" in said and str(world.home) not in " ".join(said)
-
-
-def test_killed_it_begins_again(world: World) -> None:
-    job = world.evaluation(100)
-
-    async def run() -> StoredJob:
-        rng = random.Random(0)
-        often = dataclasses.replace(LIMITS, max_deaths=100)
-        async with world.running(limits=often) as runner:
-            for num in range(2):
-                await world.until(lambda num=num: len(world.evaluated) > num)
-                await asyncio.sleep(rng.uniform(0, 0.7))
-                for process in runner._processes:
-                    os.kill(process.pid, signal.SIGKILL)
-            return await world.ended(job)
-
-    ended = asyncio.run(run())
-    assert ended.status == "succeeded"
-    assert len(world.evaluated) == 4 and world.evaluated[-1] == "ended"
-    said = world.events(job)
-    assert len(set(said)) == len(said) and len(said) < 30
-    assert said[-1] == "accuracy on 100 rows: 1.0000 by m"
-    assert ended.outcome["decision"] is None and ended.outcome["against"] is None
 
 
 def work_here(world: World, job: StoredJob) -> StoredJob:
@@ -118,6 +55,54 @@ def work_here(world: World, job: StoredJob) -> StoredJob:
     finally:
         reporter.close()
     return world.get(job)
+
+
+def test_what_comes_of_it(world: World) -> None:
+    add_adapter(world)
+    rows = add_file(world.store, b'{"messages": []}\n' * 30, filename="r.jsonl", purpose="evals")
+    request = EvaluationRequest(model="m:mine", against="base", file=rows.id)
+    job = create_evaluation(world.store, "local", "m", request, {"team": "a"})
+    assert job.id.startswith("eval-") and (job.kind, job.status) == ("evaluation", "queued")
+    job = work_here(world, job)
+    assert job.status == "succeeded", job.error
+    outcome = job.outcome
+    assert outcome["decision"] == {"is_promoted": True, "reasons": []} and outcome["is_made"]
+    assert (outcome["main"], outcome["kind"], outcome["num_rows"]) == ("accuracy", "exact", 30)
+    assert outcome["model"]["name"] == "m:mine" and outcome["against"]["name"] == "m"
+    assert outcome["model"]["metrics"] == {"accuracy": 1.0}
+    assert outcome["model"]["costs"]["tokens_per_row"] == 2
+    assert outcome["comparison"]["verdict"] == "better" and outcome["probes"] == []
+    (name, data), (page_name, page) = (content(world, id) for id in outcome["result_files"])
+    record = msgspec.json.decode(data, type=EvalRecord)
+    assert (name, page_name) == ("evaluation.json", "report.html")
+    assert record.data.name == "r.jsonl" and b"Evaluation of m:mine" in page
+    said = world.events(job)
+    assert said[:2] == ["Created evaluation", "Evaluation started"]
+    assert said[-2:] == [
+        "accuracy on 30 rows: 1.0000 by m:mine, 0.0000 by m: better",
+        "m:mine may take the place of m",
+    ]
+    assert "right, rows: 30 of 30" in said and str(world.home) not in " ".join(said)
+
+
+def test_killed_it_begins_again(world: World) -> None:
+    job = world.evaluation(100)
+
+    async def run() -> StoredJob:
+        async with world.running() as runner:
+            await world.until(lambda: world.evaluated)
+            await asyncio.sleep(random.uniform(0, 0.7))
+            for process in runner._processes:
+                os.kill(process.pid, signal.SIGKILL)
+            return await world.ended(job)
+
+    ended = asyncio.run(run())
+    assert ended.status == "succeeded"
+    assert len(world.evaluated) == 3 and world.evaluated[-1] == "ended"
+    said = world.events(job)
+    assert len(set(said)) == len(said) and len(said) < 30
+    assert said[-1] == "accuracy on 100 rows: 1.0000 by m" and world.deployed == {}
+    assert ended.outcome["decision"] is None and ended.outcome["against"] is None
 
 
 def test_a_record_is_not_made_again(world: World) -> None:
