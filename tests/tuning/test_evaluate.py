@@ -111,6 +111,23 @@ def test_classification_of_two_models(serve: Any, tmp_path: Path) -> None:
     assert "<script>" not in html and "&lt;script&gt;" in html and "holds it back" in html
 
 
+def test_two_adapters_and_the_gates_limits(serve: Any, tmp_path: Path) -> None:
+    server = serve(**{"m:poor": lambda body: "yes", "m:good": intent})
+    data = write(tmp_path / "rows.jsonl", labelled_rows())
+    reasons = []
+    for max_loss in (0.49, 0.51):
+        spec = EvalSpec(
+            data=data, model="m", adapter="poor", against="m", against_adapter="good",
+            url=server.url, forget=[data], max_score_loss=max_loss,
+        )  # fmt: skip
+        found = run_evaluation(spec)
+        assert found.against and (found.model.name, found.against.name) == ("m:poor", "m:good")
+        assert found.decision
+        reasons.append(found.decision.reasons)
+    assert [len(each) for each in reasons] == [2, 1]
+    assert "It forgot" in reasons[0][1] and "-0.490 is allowed" in reasons[0][1]
+
+
 def test_the_same_spec_gives_the_same_rows(serve: Any, tmp_path: Path) -> None:
     server = serve(good=intent)
     data = write(tmp_path / "rows.jsonl", labelled_rows(100))

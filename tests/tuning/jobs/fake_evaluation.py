@@ -29,14 +29,19 @@ def evaluate(
 ) -> EvalRecord:
     """Rows that the model gets right and the other does not; each takes a moment."""
     model, lines = Path(spec.model), Path(spec.data).read_text().splitlines()
+    for name, param, words in (
+        ("bad", "training_file", f"{spec.data}: line 3 is none"),
+        ("line", None, "line 3: the answer is no object"),
+        ("constrain", None, "constrain: some rows call no tool"),
+    ):
+        if (model / name).exists():
+            raise RequestError(words, param=param)
     note(model, f"begun with {spec.threads}")
     for done in range(len(lines) + 1):
         on_event(Event(stage="right, rows", done=done, total=len(lines)))
         if wanted() != "run":
             raise CancelledError("cancelled")
         time.sleep(ROW_S)
-        if (model / "bad").exists():
-            raise RequestError(f"{spec.data}: line 3 is none", param="training_file")
     note(model, "ended")
 
     def result(name: str, score: float) -> ModelResult:

@@ -3,7 +3,9 @@
 import asyncio
 import os
 import random
+import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def add_adapter(world: World, name: str = "mine") -> Path:
     return folder
 
 
-def work_here(world: World, job: StoredJob) -> StoredJob:
+def work_here(world: World, job: StoredJob, ask: Callable[..., Any] = evaluate) -> StoredJob:
     """Do the work in this process."""
     fields: dict[str, Any] = {"kind": KIND, "statuses": ["queued"], "models": ["m"], "for_s": 99}
     leased = world.store.jobs.lease("me", **fields)
@@ -51,7 +53,7 @@ def work_here(world: World, job: StoredJob) -> StoredJob:
     try:
         with alone_in(world.store.job_folder / job.id):
             models = {"m": str(world.model)}
-            evaluation_work.work_on(world.store, lease, leased, reporter, models, evaluate)
+            evaluation_work.work_on(world.store, lease, leased, reporter, models, ask)
     finally:
         reporter.close()
     return world.get(job)
@@ -117,6 +119,21 @@ def test_a_record_is_not_made_again(world: World) -> None:
     assert content(world, again.outcome["result_files"][0])[1] == record
 
 
+def test_an_adapter_that_is_removed_meanwhile(world: World) -> None:
+    """Its files are the job's too, until the job has ended."""
+    folder = add_adapter(world)
+    (folder / "adapter_config.json").write_text("{}")
+
+    def ask(spec: Any, **options: Any) -> EvalRecord:
+        shutil.rmtree(folder)
+        (file,) = Path(spec.against_adapter).iterdir()
+        assert file.read_text() == "{}" and Path(spec.against_adapter).name == folder.name
+        return evaluate(spec, **options)
+
+    job = work_here(world, world.evaluation(against="m:mine"), ask)
+    assert job.status == "succeeded" and job.outcome["against"]["name"] == "m:mine"
+
+
 def test_pause_resume_restart_and_cancel(world: World) -> None:
     job = world.evaluation(200)
     jobs = world.store.jobs
@@ -164,6 +181,8 @@ def test_it_does_not_wait_behind_a_training(world: World) -> None:
     ("how", "param", "words"),
     [
         ("bad", "file", "my_colours.txt.jsonl: line 3 is none"),
+        ("line", "file", "my_colours.txt.jsonl: line 3: the answer is no object"),
+        ("constrain", "is_constrained", "is_constrained: some rows call no tool"),
         ("file", "file", "was deleted"),
         ("adapter", "against", "has no adapter 'mine'"),
         ("base", "against", "other is not served here; served: m"),

@@ -5,13 +5,16 @@ that was stopped begins again; a record that was written is not made again. Inva
 succeeded in the moment in which its outcome is there.
 """
 
+import os
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from firefront.core.disk import disk_errors
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, StoredJob
@@ -154,9 +157,29 @@ def _located(
         return models[base], None
     try:
         row = store.adapters.find(job.account_id, base, name)
-        return models[base], str(AdapterStore(store.adapter_folder).path(row.sha256))
+        files = AdapterStore(store.adapter_folder).path(row.sha256)
     except NotFoundError as error:
         raise NotFoundError(f"{param}: {error.message}", param=param) from None
+    return models[base], str(_linked(files, store.job_folder / job.id))
+
+
+def _linked(files: Path, folder: Path) -> Path:
+    """An adapter's files in the job's own folder, where they stay when the adapter is removed."""
+    target = folder / files.name
+    if not target.exists():
+        part = folder / f"{files.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        with disk_errors():
+            shutil.copytree(files, part, copy_function=_link)
+            part.rename(target)
+    return target
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system
+        shutil.copyfile(source, target)
 
 
 def _copy(store: Store, job: StoredJob, file_id: str, folder: Path, param: str) -> Path:
@@ -184,12 +207,16 @@ def _run(
     except CancelledError:
         raise Stopped(reporter.wanted()) from None
     except RequestError as error:
-        raise _of_a_file(error, spec, folder) from None
+        raise _in_its_words(error, spec, folder) from None
 
 
-def _of_a_file(error: RequestError, spec: EvalSpec, folder: Path) -> RequestError:
-    """The error without this machine's paths, and with the job's own name of the file at fault."""
+def _in_its_words(error: RequestError, spec: EvalSpec, folder: Path) -> RequestError:
+    """The error without this machine's paths, and with the job's own name of what is at fault."""
     message, param = error.message, error.param
+    if message.startswith("line "):
+        message = f"{Path(spec.data).name}: {message}"
+    elif message.startswith("constrain: "):
+        message, param = f"is_{message.replace(':', 'ed:', 1)}", "is_constrained"
     for path in map(Path, (spec.data, *spec.forget)):
         if path.name in message and param in (None, "training_file"):
             param = path.parent.name
