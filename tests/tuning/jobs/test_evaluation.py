@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def test_killed_it_begins_again(world: World) -> None:
             await world.until(lambda: world.evaluated)
             await asyncio.sleep(random.uniform(0, 0.7))
             for process in runner._processes:
-                os.kill(process.pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):  # dead already
+                    os.kill(process.pid, signal.SIGKILL)
             return await world.ended(job)
 
     ended = asyncio.run(run())
