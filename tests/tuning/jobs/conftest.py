@@ -52,7 +52,7 @@ class World:
         """A new one of the base."""
         rows = lines_of(colours(num_rows))
         file = add_file(self.store, rows, purpose="fine-tune", filename="my colours.txt")
-        request = checked(EvaluationRequest(model="m", file=file.id, **fields))
+        request = checked(EvaluationRequest(**{"model": "m", "file": file.id, **fields}))
         return create_evaluation(self.store, "local", "m", request, {})
 
     @property

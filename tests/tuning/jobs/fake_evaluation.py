@@ -31,6 +31,7 @@ def evaluate(
     model, lines = Path(spec.model), Path(spec.data).read_text().splitlines()
     for name, param, words in (
         ("bad", "training_file", f"{spec.data}: line 3 is none"),
+        ("forget", None, f"{''.join(spec.forget)}: line 3 is none"),
         ("line", None, "line 3: the answer is no object"),
         ("constrain", None, "constrain: some rows call no tool"),
     ):

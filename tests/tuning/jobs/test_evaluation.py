@@ -185,6 +185,7 @@ def test_it_does_not_wait_behind_a_training(world: World) -> None:
         ("bad", "file", "my_colours.txt.jsonl: line 3 is none"),
         ("line", "file", "my_colours.txt.jsonl: line 3: the answer is no object"),
         ("constrain", "is_constrained", "is_constrained: some rows call no tool"),
+        ("forget", "forget[0]", "2-my_colours.txt.jsonl: line 3 is none"),
         ("file", "file", "was deleted"),
         ("adapter", "against", "has no adapter 'mine'"),
         ("base", "against", "other is not served here; served: m"),
@@ -194,9 +195,14 @@ def test_what_goes_wrong_names_the_field(
     world: World, how: str, param: str, words: str
 ) -> None:
     (world.model / how).touch()
+    fields: dict[str, Any] = {"against": {"adapter": "m:mine", "base": "other"}.get(how)}
     if how == "adapter":
         add_adapter(world)
-    job = world.evaluation(against={"adapter": "m:mine", "base": "other"}.get(how))
+    elif how == "forget":
+        same = add_file(world.store, b"{}", filename="my colours.txt.jsonl").id
+        fields = {"against": "m", "model": "m:mine", "forget": [same]}
+        add_adapter(world)
+    job = world.evaluation(**fields)
     if how == "file":
         world.store.files.delete("local", job.request["file"])
     elif how == "adapter":

@@ -8,7 +8,7 @@ succeeded in the moment in which its outcome is there.
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +118,14 @@ def _spec(
         judge, judge_adapter = _located(store, job, models, request.judge, "judge")
         if judge_adapter is not None:
             raise RequestError("judge: must be a base model", param="judge")
-    data = _copy(store, job, request.file, folder, "file")
-    forget = [
-        str(_copy(store, job, file_id, folder, f"forget[{place}]"))
-        for place, file_id in enumerate(request.forget)
-    ]
+    wanted = {"file": request.file}
+    wanted |= {f"forget[{place}]": file_id for place, file_id in enumerate(request.forget)}
+    paths: list[str] = []
+    for param, file_id in wanted.items():
+        taken = {Path(path).name for path in paths}
+        paths.append(str(_copy(store, job, file_id, folder, param, taken)))
     return EvalSpec(
-        data=str(data),
+        data=paths[0],
         model=path,
         adapter=adapter,
         model_name=request.model,
@@ -132,7 +133,7 @@ def _spec(
         against_adapter=against_adapter,
         against_name=against_name,
         kind=request.kind,
-        forget=forget,
+        forget=paths[1:],
         max_perplexity_rise=request.max_perplexity_rise,
         max_score_loss=request.max_score_loss,
         limit=request.limit,
@@ -182,12 +183,17 @@ def _link(source: str, target: str) -> None:
         shutil.copyfile(source, target)
 
 
-def _copy(store: Store, job: StoredJob, file_id: str, folder: Path, param: str) -> Path:
-    """A file of the job's, in a folder of its own, under a name that says whether it has rows."""
+def _copy(
+    store: Store, job: StoredJob, file_id: str, folder: Path, param: str, taken: Set[str]
+) -> Path:
+    """A file of the job's, in a folder of its own, under a name that says whether it has rows and
+    is none of those `taken`."""
     file = file_of(store, job.account_id, file_id, param)
     name = _UNFIT.sub("_", file.filename)[-_MAX_NAME_CHARS:].lstrip(".") or "file"
     if file.purpose == PURPOSE and not name.endswith(_ROWS):
         name += _ROWS
+    if name in taken:
+        name = f"{len(taken) + 1}-{name}"
     path = folder / param / name
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
@@ -218,9 +224,9 @@ def _in_its_words(error: RequestError, spec: EvalSpec, folder: Path) -> RequestE
     elif message.startswith("constrain: "):
         message, param = f"is_{message.replace(':', 'ed:', 1)}", "is_constrained"
     for path in map(Path, (spec.data, *spec.forget)):
-        if path.name in message and param in (None, "training_file"):
-            param = path.parent.name
         message = message.replace(str(path), path.name)
+        if message.startswith(f"{path.name}:") and param in (None, "training_file"):
+            param = path.parent.name
     return RequestError(message.replace(f"{folder}/", ""), param=param, code=error.code)
 
 
