@@ -61,6 +61,8 @@ async def load_lora_adapter(request: Request) -> Response:
         where = "is_3d_lora_weight"
         raise RequestError(f"{where}: LoRA of experts cannot be served", param=where)
     base, name = gateway.adapters.place(parsed.lora_name, parsed.base_model_name, "lora_name")
+    if gateway.pipelines.find(account_of(request), f"{base.name}:{name}") is not None:
+        raise RequestError(f"lora_name: {base.name}:{name} is a pipeline", param="lora_name")
     await gateway.adapters.add(
         account_of(request),
         _folder(parsed.lora_path),
@@ -93,6 +95,7 @@ async def unload_lora_adapter(request: Request) -> Response:
         raise NotFoundError(
             f"The lora adapter '{parsed.lora_name[:200]}' cannot be found.", param="lora_name"
         )
+    gateway.pipelines.check_unused(account_of(request), found[1].model)
     await gateway.adapters.remove(found[1], keeps_row=True)
     return _said(exchange, f"Success: LoRA adapter '{parsed.lora_name}' removed successfully.")
 

@@ -33,6 +33,7 @@ from firefront.gateway.evaluations import routes as evaluations
 from firefront.gateway.fine_tuning import routes as fine_tuning
 from firefront.gateway.json_out import json_response
 from firefront.gateway.middleware import Envelope
+from firefront.gateway.pipelines import routes as pipelines
 from firefront.gateway.responses import conversation_routes as conversations
 from firefront.gateway.responses import routes as responses
 from firefront.gateway.responses import stored_routes as stored_responses
@@ -51,8 +52,8 @@ async def _openapi() -> Response:
 def _routes() -> list[APIRoute]:
     modules = (
         chat, completions, responses, stored_responses, conversations, anthropic,
-        stored_completions, feedback, datasets, files, fine_tuning, evaluations, models,
-        adapter_routes, tokens, schemas_check, health, docs, console,
+        stored_completions, feedback, datasets, files, fine_tuning, evaluations, pipelines,
+        models, adapter_routes, tokens, schemas_check, health, docs, console,
     )  # fmt: skip
     routers = [*(module.router for module in modules), _own]
     routes = [route for router in routers for route in router.routes]

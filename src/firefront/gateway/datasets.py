@@ -30,6 +30,7 @@ from firefront.tuning.traffic import Json, Logged, Pairs, supervised_row, tools_
 if TYPE_CHECKING:
     from firefront.store.completions import Completion  # heavy
     from firefront.store.feedback import Feedback
+    from firefront.store.files import File
     from firefront.store.store import Store
 
 MAX_COMPLETIONS = 100_000
@@ -72,9 +73,18 @@ async def create_dataset(request: Request) -> Response:
     given one. `dataset` says how many rows it has, and what was left out and why."""
     exchange = Exchange(request)
     wanted = await exchange.parse(DatasetRequest)
-    _check(wanted)
-    gateway, account_id = exchange.gateway, account_of(request)
-    store = await gateway.ready_store()
+    store = await exchange.gateway.ready_store()
+    file, summary = await make_dataset(store, account_of(request), wanted)
+    answer = {**file_object(file), "dataset": summary}
+    return json_response(answer, headers=exchange.headers)
+
+
+async def make_dataset(
+    store: "Store", account_id: str, wanted: DatasetRequest, *, id: str | None = None
+) -> "tuple[File, Json]":
+    """The file, called `id` if that is given, and how many rows it has of how many completions.
+    RequestError if there would be no row in it."""
+    check_dataset(wanted)
     work = _Work(wanted)
     content = await asyncio.to_thread(store.files.incoming)
     try:
@@ -88,13 +98,13 @@ async def create_dataset(request: Request) -> Response:
             store.files.create,
             account_id,
             content,
+            id=id,
             filename=wanted.filename or f"completions-{int(time.time())}.jsonl",
             purpose="fine-tune",
         )
     finally:
         await asyncio.shield(asyncio.to_thread(content.discard))
-    answer = {**file_object(file), "dataset": work.summary()}
-    return json_response(answer, headers=exchange.headers)
+    return file, work.summary()
 
 
 class _Work:
@@ -196,7 +206,8 @@ def _logged(completion: "Completion", feedback: "Feedback | None") -> Logged:
     )
 
 
-def _check(wanted: DatasetRequest) -> None:
+def check_dataset(wanted: DatasetRequest) -> None:
+    """RequestError names the filter at fault."""
     checked_metadata(wanted.metadata)
     if not 1 <= wanted.limit <= MAX_COMPLETIONS:
         raise RequestError(f"limit: must be from 1 to {MAX_COMPLETIONS}", param="limit")

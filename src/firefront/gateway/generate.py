@@ -65,6 +65,7 @@ class Generation:
         self._num_reasoning = [0] * self.num_sequences
         self._readers: list[AnswerReader] = []
         self._has_called: list[bool] = []
+        self._is_cut = False  # a choice, at its limit of tokens
         self._service = service
         self.timings: list[Timings | None] = [None] * self.num_sequences
         self.first_token_s: float | None = None  # since the request came in
@@ -107,7 +108,7 @@ class Generation:
         num_ended = 0
         while num_ended < self.num_sequences:
             grown: list[Growth | int] = []
-            for index, item in await self.mailbox.take():
+            for index, item in await self._taken():
                 if isinstance(item, Restarted):
                     self._num_output[index], self._last_s[index] = 0, None
                     self._num_reasoning[index], self._has_called[index] = 0, False
@@ -120,6 +121,14 @@ class Generation:
             if num_ended == self.num_sequences:
                 self._observe_end()
             yield grown
+
+    async def _taken(self) -> list[tuple[int, Delta | Restarted]]:
+        try:
+            return await self.mailbox.take()
+        except FirefrontError:
+            if self.model.arm is not None:
+                self.model.arm.failed()
+            raise
 
     def _read(self, index: int, delta: Delta) -> Growth:
         reader = self._readers[index]
@@ -185,6 +194,7 @@ class Generation:
         if delta.timings is not None:
             self.timings[index] = delta.timings
         if delta.finish is not None:
+            self._is_cut |= delta.finish == "length"
             max_tokens = self.prompt_of(index).sampling.max_tokens
             telemetry.finished(name, delta, now_s - self._started_s, max_tokens)
             if adapter is not None:
@@ -200,6 +210,12 @@ class Generation:
         for first in range(0, self.num_sequences, self.n):
             num_outputs = self._num_output[first : first + self.n]
             self._gateway.telemetry.request(self.model.replica.name, num_outputs)
+        if self.model.arm is not None:
+            self.model.arm.ended(
+                is_cut=self._is_cut,
+                output_tokens=sum(self._num_output),
+                seconds=self.elapsed_s,
+            )
 
     def _submit(self, index: int) -> Submit:
         prompt, adapter = self.prompt_of(index), self.model.adapter

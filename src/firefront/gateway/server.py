@@ -241,24 +241,33 @@ class _Server:
         for given, folder in self._options.adapters:
             base, name = adapters.place(given, None, "--adapter")
             await adapters.add(LOCAL_ACCOUNT, folder, name=name, base=base, replaces=True)
+        await self._gateway.pipelines.load(store)
         adapters.is_loading = False
 
     async def _start_jobs(self, loading: asyncio.Task[None], adapters: asyncio.Task[None]) -> None:
         """Once what they need is there: what is served is the better for it."""
         await asyncio.gather(asyncio.shield(loading), asyncio.shield(adapters))
         from firefront.gateway.fine_tuning.deploy import job_runner  # heavy
+        from firefront.gateway.pipelines.runner import PipelineRunner
 
+        store = await self._gateway.ready_store()
         self._gateway.jobs = job_runner(
             self._gateway,
-            await self._gateway.ready_store(),
+            store,
             store_url=self._options.store,
             models=self._paths,
             command=self._options.job_command,
             limits=self._options.job_limits,
         )
         self._gateway.jobs.start()
+        self._gateway.runs = PipelineRunner(
+            self._gateway, store, models=list(self._paths), look_s=self._options.job_limits.look_s
+        )
+        self._gateway.runs.start()
 
     async def _stop_jobs(self) -> None:
+        if self._gateway.runs is not None:
+            await self._gateway.runs.stop()
         if self._gateway.jobs is not None:
             await self._gateway.jobs.stop()
 

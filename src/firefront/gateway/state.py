@@ -24,13 +24,16 @@ from firefront.fleet.router import Router, spellings
 from firefront.gateway.adapters import Adapters, ServedAdapter
 from firefront.gateway.body import BodyReader
 from firefront.gateway.forms import FormReader
+from firefront.gateway.pipelines.registry import PipelineRoutes
 from firefront.gateway.registering import ReadAdapter, read_adapter
 from firefront.gateway.render import Renderer
 from firefront.gateway.telemetry import Telemetry
 from firefront.gateway.vetting import Vetting
 
 if TYPE_CHECKING:
-    from firefront.store.store import Store  # heavy
+    from firefront.gateway.pipelines.runner import PipelineRunner  # heavy
+    from firefront.store.store import Store
+    from firefront.tuning.pipelines.arms import Arm
 
 log = structlog.get_logger("firefront.gateway")
 
@@ -80,7 +83,9 @@ class Gateway:
         self._renderers: dict[str, Renderer] = {}
         self._running: dict[int, Running] = {}
         self._detached: set[asyncio.Task[None]] = set()
-        self.jobs: JobRunner | None = None  # once everything has started
+        self.jobs: JobRunner | None = None  # once everything has started, like `runs`
+        self.runs: PipelineRunner | None = None
+        self.pipelines = PipelineRoutes(router)
         self.adapters = Adapters(
             router,
             self._renderers,
@@ -128,6 +133,9 @@ class Gateway:
             if len(names) != 1:
                 raise RequestError(f"model: is required, one of {', '.join(names)}", param="model")
             model = names[0]
+        arm, route = None, self.pipelines.find(account_id, model)
+        if route is not None:
+            model, arm = route.draw()
         name, replica, adapter = self.resolve(model, account_id)
         renderer = self._renderers.get(replica.name)
         if replica.failure is not None:
@@ -136,7 +144,7 @@ class Gateway:
             raise OverloadedError(f"model {replica.name} is loading", retry_after_s=2.0)
         if adapter is not None and adapter.renderer is not None:
             renderer = adapter.renderer
-        return ServedModel(replica, renderer, name, adapter)
+        return ServedModel(replica, renderer, route.model if route else name, adapter, arm)
 
     def _adapters_in_use(self) -> set[str]:
         adapters = (running.model.adapter for running in self._running.values())
@@ -217,13 +225,14 @@ def _fingerprint(base: str, deployment: Deployment, adapter_sha256: str) -> str:
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A replica that has said Hello, what renders for it, the name it was asked for by, and the
-    adapter that this name is."""
+    """A replica that has said Hello, what renders for it, the name it was asked for by, the
+    adapter that this name is, and where a pipeline's canary counts what comes of the request."""
 
     replica: Replica
     renderer: Renderer
     name: str
     adapter: ServedAdapter | None = None
+    arm: "Arm | None" = None
 
     @property
     def fingerprint(self) -> str:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from firefront.core.errors import RequestError
 from firefront.store.database import Database
 
-HEAD = "0005"  # the last step in migrations/versions
+HEAD = "0006"  # the last step in migrations/versions
 FOLDER = Path(__file__).with_name("migrations")
 LOCK = 0x66697265_0001
 

@@ -25,6 +25,7 @@ from firefront.store.feedback import Feedbacks
 from firefront.store.files import Files
 from firefront.store.jobs import Jobs
 from firefront.store.migrate import migrate
+from firefront.store.pipelines import Pipelines
 from firefront.store.responses import Responses
 from firefront.store.tables import identity
 
@@ -33,9 +34,9 @@ _T = TypeVar("_T")
 
 
 class Store:
-    """`files`, `completions`, `feedback`, `conversations`, `responses`, `adapters` and `jobs`
-    block; `await store.run(store.files.get, ...)`. `adapter_folder` and `job_folder`: where the
-    files of adapters, and what jobs need on the way, belong."""
+    """`files`, `completions`, `feedback`, `conversations`, `responses`, `adapters`, `jobs` and
+    `pipelines` block; `await store.run(store.files.get, ...)`. `adapter_folder` and `job_folder`:
+    where the files of adapters, and what jobs need on the way, belong."""
 
     def __init__(
         self, database: Database, contents: Blobs, home: Path, name: str, now: Callable[[], float]
@@ -51,6 +52,7 @@ class Store:
         self.responses = Responses(database)
         self.adapters = Adapters(database, now)
         self.jobs = Jobs(database, now)
+        self.pipelines = Pipelines(database, now)
 
     @classmethod
     def open(

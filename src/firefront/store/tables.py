@@ -253,6 +253,24 @@ sa.Index(
     postgresql_where=adapters.c.state != "retired",
 )
 
+# What makes one model ever anew; runs are jobs.
+pipelines = sa.Table(
+    "pipelines",
+    metadata,
+    _sequence(),
+    _account(),
+    sa.Column("id", sa.String(200), nullable=False),
+    _seconds("created_at"),
+    sa.Column("name", sa.String(200), nullable=False),
+    sa.Column("base", sa.String(200), nullable=False),
+    sa.Column("metadata", JsonText, nullable=False),
+    sa.Column("definition", JsonText, nullable=False),
+    sa.Column("state", JsonText, nullable=False),
+    sa.UniqueConstraint("account_id", "id"),
+    sa.UniqueConstraint("account_id", "base", "name"),
+    sa.Index(None, "account_id", "created_at", "seq"),
+)
+
 # Work that outlasts a request, and the queue of it. `lease_owner` works on it now.
 jobs = sa.Table(
     "jobs",

@@ -259,6 +259,9 @@ class _Work:
             _REPORT: report.encode(),
             MANIFEST: (self.folder / MANIFEST).read_bytes(),
         }
+        held_out = self.folder / VALID
+        if self._request.validation_file is None and held_out.exists():
+            files["held_out.jsonl"] = held_out.read_bytes()
         if record is not None:
             files[_EVALUATION] = (self.folder / _EVALUATION).read_bytes()
         self._reporter.note(

@@ -1,0 +1,1 @@
+"""Pipelines over HTTP: bodies, objects, runs, and which version answers a request."""

@@ -1,0 +1,121 @@
+"""The runs of pipelines while the server runs: each is leased, driven and, if need be, given back.
+
+Owns the tasks; knows no step. Invariant: a run goes on wherever its server ended, until it has
+failed too often without getting on.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import structlog
+
+from firefront.core.errors import FirefrontError
+from firefront.gateway.pipelines.work import HELD_S, RunWork
+from firefront.gateway.state import Gateway
+from firefront.store.job_log import Entry
+from firefront.store.jobs import Lease, LeaseLostError, StoredJob
+from firefront.tuning.jobs.request import error_object
+from firefront.tuning.pipelines.run import KIND
+
+if TYPE_CHECKING:
+    from firefront.store.store import Store  # heavy
+
+MAX_RUNS = 16  # at once; they wait for jobs, which are done one after the other
+MAX_DEATHS = 5
+log = structlog.get_logger("firefront.pipelines")
+
+
+class PipelineRunner:
+    """Of one server. `models`: the names served; `look_s`: between two looks into the queue, and
+    at what a run waits for."""
+
+    def __init__(
+        self, gateway: Gateway, store: "Store", *, models: Sequence[str], look_s: float
+    ) -> None:
+        self._gateway = gateway
+        self._store = store
+        self._models = list(models)
+        self._look_s = look_s
+        self._woken = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
+        self._runs: dict[Lease, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Begin with what waits."""
+        self._looking = asyncio.create_task(self._look())
+
+    def wake(self) -> None:
+        """A run was created."""
+        self._woken.set()
+
+    async def stop(self) -> None:
+        """Give the runs back as they stand."""
+        tasks = [task for task in (self._looking, *self._runs.values()) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look(self) -> None:
+        jobs = self._store.jobs
+        while True:
+            self._woken.clear()
+            try:
+                while len(self._runs) < MAX_RUNS:
+                    owner = f"server-{secrets.token_hex(8)}"
+                    job = await self._store.run(
+                        jobs.lease, owner, kind=KIND, statuses=("queued", "running"),
+                        models=self._models, for_s=HELD_S,
+                    )  # fmt: skip
+                    if job is None:
+                        break
+                    lease = Lease(job.account_id, job.id, owner)
+                    self._runs[lease] = task = asyncio.create_task(self._drive(lease, job))
+                    task.add_done_callback(lambda _, lease=lease: self._runs.pop(lease))
+            except FirefrontError as error:  # of the store; it may answer again
+                log.warning("runs cannot be worked on", error=error.message)
+            try:
+                await asyncio.wait_for(self._woken.wait(), self._look_s)
+            except TimeoutError:
+                pass
+
+    async def _drive(self, lease: Lease, job: StoredJob) -> None:
+        """One run to its end, or to where it has to be given back."""
+        jobs = self._store.jobs
+        work = RunWork(self._gateway, self._store, lease, job, self._look_s)
+        try:
+            if job.num_deaths >= MAX_DEATHS:
+                raise FirefrontError(
+                    f"it was taken up {job.num_deaths} times without getting on; the server's log "
+                    "says why"
+                )
+            await work.go()
+        except LeaseLostError:
+            await self._abandon(work, job)
+        except FirefrontError as error:
+            log.warning("run failed", run=job.id, error=error.message)
+            said = [Entry(level="error", message=error.message)]
+            try:
+                await self._store.run(
+                    jobs.move, lease, "failed", events=said, error=error_object(error)
+                )
+            except FirefrontError as refused:  # the lease runs out, and it is taken up again
+                log.warning("run's end not kept", run=job.id, error=refused.message)
+            await self._abandon(work, job)
+        except asyncio.CancelledError:
+            await asyncio.shield(self._store.run(jobs.release, lease))
+            raise
+        except Exception:
+            log.exception("a run stumbled", run=job.id)
+            await asyncio.sleep(self._look_s)
+            await self._store.run(jobs.release, lease, has_died=True)
+
+    async def _abandon(self, work: RunWork, job: StoredJob) -> None:
+        """End what it began, if the run is over and not another server's."""
+        try:
+            now = await self._store.run(self._store.jobs.get, job.account_id, job.id)
+            if now.finished_at is not None:
+                await work.abandon()
+        except FirefrontError as error:
+            log.warning("what a run began goes on", run=job.id, error=error.message)
