@@ -79,6 +79,12 @@ class Pipelines:
             raise not_found(_KIND, id)
         return struct_of(StoredPipeline, row)
 
+    def all(self) -> list[StoredPipeline]:
+        """Those of all accounts, the oldest first."""
+        with self._database.read() as connection:
+            rows = connection.execute(sa.select(pipelines).order_by(pipelines.c.seq)).all()
+        return [struct_of(StoredPipeline, row) for row in rows]
+
     def list(
         self,
         account_id: str,
@@ -93,12 +99,6 @@ class Pipelines:
                 connection, pipelines, account_id, kind=_KIND, after=after, limit=limit, order=order
             )
         return Page([struct_of(StoredPipeline, row) for row in rows], has_more)
-
-    def all(self) -> list[StoredPipeline]:
-        """Those of all accounts, the oldest first."""
-        with self._database.read() as connection:
-            rows = connection.execute(sa.select(pipelines).order_by(pipelines.c.seq)).all()
-        return [struct_of(StoredPipeline, row) for row in rows]
 
     def set_state(self, account_id: str, id: str, state: dict[str, Any]) -> StoredPipeline:
         """Replaces the state. NotFoundError."""

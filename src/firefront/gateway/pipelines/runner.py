@@ -71,8 +71,7 @@ class PipelineRunner:
                     if job is None:
                         break
                     lease = Lease(job.account_id, job.id, owner)
-                    self._runs[lease] = task = asyncio.create_task(self._drive(lease, job))
-                    task.add_done_callback(lambda _, lease=lease: self._runs.pop(lease))
+                    self._runs[lease] = asyncio.create_task(self._drive(lease, job))
             except FirefrontError as error:  # of the store; it may answer again
                 log.warning("runs cannot be worked on", error=error.message)
             try:
@@ -110,6 +109,8 @@ class PipelineRunner:
             log.exception("a run stumbled", run=job.id)
             await asyncio.sleep(self._look_s)
             await self._store.run(jobs.release, lease, has_died=True)
+        finally:
+            self._runs.pop(lease, None)
 
     async def _abandon(self, work: RunWork, job: StoredJob) -> None:
         """End what it began, if the run is over and not another server's."""
