@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from firefront.core.errors import RequestError
 from firefront.gateway import schemas
 from firefront.gateway.datasets import DatasetRequest, check_dataset
 from firefront.gateway.fields import doc
@@ -83,6 +84,14 @@ def updated(definition: Definition, parsed: UpdatePipelineRequest) -> Definition
 def _checked(definition: Definition) -> Definition:
     checked(definition)
     if definition.data.traffic is not None:
-        wanted, _ = schemas.parse(definition.data.traffic, DatasetRequest)
-        check_dataset(wanted)
+        try:
+            wanted, ignored = schemas.parse(definition.data.traffic, DatasetRequest)
+            if ignored:
+                raise RequestError(f"{ignored[0]}: unknown filter", param=ignored[0])
+            check_dataset(wanted)
+        except RequestError as error:
+            where = "data.traffic"
+            raise RequestError(
+                f"{where}.{error.message}", param=f"{where}.{error.param}"
+            ) from None
     return definition

@@ -28,12 +28,14 @@ log = structlog.get_logger("firefront.pipelines")
 
 @dataclass
 class Route:
-    """One pipeline's. The arms count from when its candidate was first tried."""
+    """One pipeline's. The arms count from when its candidate was first tried, or, until it
+    `has_earlier` counts, from when the server started."""
 
     row: "StoredPipeline"
     versions: Versions
     control: Arm = field(default_factory=Arm)
     tried: Arm = field(default_factory=Arm)
+    has_earlier: bool = False
 
     @property
     def model(self) -> str:
@@ -129,7 +131,7 @@ class PipelineRoutes:
             route.row = await store.run(store.pipelines.set_state, account_id, id, state)
             route.versions = after
             if before.candidate != after.candidate:
-                route.control, route.tried = Arm(), Arm()
+                route.control, route.tried, route.has_earlier = Arm(), Arm(), True
         log.info(
             "pipeline changed", model=route.model, serving=after.current,
             candidate=after.candidate and after.candidate.model,

@@ -7,6 +7,7 @@ failed too often without getting on.
 import asyncio
 import secrets
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import structlog
@@ -103,7 +104,8 @@ class PipelineRunner:
                 log.warning("run's end not kept", run=job.id, error=refused.message)
             await self._abandon(work, job)
         except asyncio.CancelledError:
-            await asyncio.shield(self._store.run(jobs.release, lease))
+            with suppress(FirefrontError):  # the lease runs out, then
+                await asyncio.shield(work.give_back())
             raise
         except Exception:
             log.exception("a run stumbled", run=job.id)

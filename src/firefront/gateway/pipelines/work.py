@@ -74,6 +74,11 @@ class RunWork:
         version = await self._step("promote", lambda: self._promote(tuned))
         await self._end("promoted", [f"{tuned['model']} serves as version {version['version']}."])
 
+    async def give_back(self) -> None:
+        """Keep what was counted, and let another go on."""
+        await self._keep(self._state)
+        await self._store.run(self._store.jobs.release, self._lease)
+
     async def abandon(self) -> None:
         """What it began is ended: its job, its share of the requests."""
         child = self._child
@@ -241,9 +246,11 @@ class RunWork:
             self._request.pipeline_id,
             lambda versions: versions.trying(candidate),
         )
-        if self._state.tried is not None and not route.tried.num_requests:
+        if not route.has_earlier and self._state.tried is not None:
             assert self._state.control is not None
-            route.control, route.tried = self._state.control, self._state.tried
+            route.control.add(self._state.control)
+            route.tried.add(self._state.tried)
+        route.has_earlier = True
         return route
 
     async def _read_scores(self, route: Route, since: int) -> None:

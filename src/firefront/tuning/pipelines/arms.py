@@ -41,6 +41,14 @@ class Arm(msgspec.Struct, kw_only=True):
         self.num_requests += 1
         self.num_errors += 1
 
+    def add(self, earlier: "Arm") -> None:
+        """What was counted before this process began. Scores are read anew anyway."""
+        self.num_requests += earlier.num_requests
+        self.num_errors += earlier.num_errors
+        self.num_cut += earlier.num_cut
+        self.output_tokens += earlier.output_tokens
+        self.seconds += earlier.seconds
+
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """`reasons`: what speaks against it, or how it was decided, one sentence each."""

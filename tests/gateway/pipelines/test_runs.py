@@ -1,0 +1,254 @@
+"""Runs of pipelines: every way they can end, whoever takes them up. Jobs are played."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from firefront.core.errors import NotFoundError, RequestError
+from firefront.gateway.pipelines.registry import Route
+from firefront.store.job_log import Entry
+from firefront.tuning.jobs import evaluation, request
+from tests.gateway.pipelines.world import BAD, World
+from tests.store.inside import add_completion
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path / "home")
+
+
+def answer(route: Route, num: int, *, errors: int = 0) -> None:
+    """Requests, all answered but for those of the tried version that end in errors."""
+    for number in range(num):
+        _, arm = route.draw()
+        if arm is None:
+            continue
+        if arm is route.tried and number < errors:
+            arm.failed()
+        else:
+            arm.ended(is_cut=False, output_tokens=3, seconds=0.1)
+
+
+def test_from_rows_to_a_version_that_serves(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5, "min_requests": 20})
+        assert route.draw() == ("m", None)
+        async with world.serving():
+            job = world.run(route)
+            tried = await world.until(lambda: route.versions.candidate)
+            assert tried.model.startswith("m:ft-intent-") and tried.run_id == job.id
+            assert {route.draw()[0] for _ in range(100)} == {"m", tried.model}
+            answer(route, 100)
+            done = await world.ended(job)
+        state = world.state(job)
+        assert done.status == "succeeded" and state.result == "promoted", done.error
+        assert route.draw() == (tried.model, None) and route.versions.current == 1
+        assert [step.kind for step in state.steps] == [
+            "data", "cleanse", "tune", "evaluate", "gate", "canary", "promote",
+        ]  # fmt: skip
+        assert all(step.status == "succeeded" and step.finished_at for step in state.steps)
+        assert len({step.id for step in state.steps}) == 7
+        tuning, judging = world.made
+        assert state.made("data")["file_id"] == world.rows == tuning.request["training_file"]
+        assert state.made("tune")["job_id"] == tuning.id and tuning.kind == request.KIND
+        assert state.made("cleanse")["dropped"] == {"exact duplicate": 2}
+        assert state.made("evaluate")["evaluation_id"] == judging.id
+        assert judging.kind == evaluation.KIND and judging.request["against"] == "base"
+        assert judging.request["file"] == state.made("tune")["held_out_id"]
+        assert state.tried.num_requests >= 20
+
+        # The next is compared with it, and another server finds all of it in the store.
+        world.decisions = [BAD]
+        async with world.serving():
+            second = world.run(route)
+            await world.ended(second)
+        assert world.made[-1].request["against"] == tried.model
+        assert world.state(second).result == "held_back"
+        assert world.state(second).reasons == BAD["reasons"]
+        assert set(world.statuses(second)) == {"data", "cleanse", "tune", "evaluate", "gate"}
+        again = World(world.store.job_folder.parents[1])
+        await again.gateway.pipelines.load(again.store)
+        assert again.gateway.pipelines.find("local", "intent").draw() == (tried.model, None)
+
+    asyncio.run(go())
+
+
+def test_a_version_that_does_harm_is_rolled_back(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5, "min_requests": 10_000})
+        async with world.serving():
+            job = world.run(route)
+            await world.until(lambda: route.versions.candidate)
+            answer(route, 200, errors=100)
+            await world.ended(job)
+        state = world.state(job)
+        assert state.result == "rolled_back" and "ended in an error" in state.reasons[0]
+        assert route.versions.candidate is None and route.draw() == ("m", None)
+        assert "promote" not in world.statuses(job)
+
+    asyncio.run(go())
+
+
+def test_what_people_say_of_answers_counts(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5, "min_requests": 10_000})
+        async with world.serving():
+            job = world.run(route)
+            tried = await world.until(lambda: route.versions.candidate)
+            for number in range(40):
+                mark = f"of {tried.model}" if number % 2 else "of m"
+                add_completion(
+                    world.store, f"c{number}", model="m:intent", created_at=tried.started_at,
+                    answer={"system_fingerprint": mark},
+                )  # fmt: skip
+                score = 0.1 * (number % 4) + (0.0 if number % 2 else 0.7)
+                world.store.feedback.set("local", f"c{number}", score=score)
+            await world.ended(job)
+        state = world.state(job)
+        assert state.result == "rolled_back" and "judged worse" in state.reasons[0]
+        assert len(state.tried.scores) == len(state.control.scores) == 20
+
+    asyncio.run(go())
+
+
+def test_no_share_no_canary(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0})
+        async with world.serving():
+            job = world.run(route)
+            await world.ended(job)
+        assert world.state(job).result == "promoted"
+        assert world.statuses(job)["canary"] == "skipped"
+
+    asyncio.run(go())
+
+
+def test_servers_that_die_at_any_step(world: World) -> None:
+    """Each server lives for a moment; what is done once is not done twice."""
+
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5, "min_requests": 40})
+        job = world.run(route)
+        lives = 0
+        while world.get(job).finished_at is None:
+            lives += 1
+            assert lives < 200
+            await world.gateway.pipelines.load(world.store)
+            async with world.serving():
+                await asyncio.sleep(0.01 * lives)
+                route = world.gateway.pipelines.find("local", "m:intent")
+                answer(route, 10)
+        assert world.state(job).result == "promoted" and lives > 3
+        assert [made.kind for made in world.made] == [request.KIND, evaluation.KIND]
+        assert [version.run_id for version in route.versions.all] == [job.id]
+        assert world.get(job).num_deaths == 0
+
+    asyncio.run(go())
+
+
+def test_cancelled_in_the_canary(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5})
+        async with world.serving():
+            job = world.run(route)
+            await world.until(lambda: route.versions.candidate)
+            world.store.jobs.cancel("local", job.id, Entry(message="x"))
+            await world.until(lambda: route.versions.candidate is None)
+        assert route.draw() == ("m", None)
+
+    asyncio.run(go())
+
+
+def test_cancelled_while_it_tunes(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline()
+        world.is_holding = True
+        async with world.serving():
+            job = world.run(route)
+
+            def child() -> list[object]:
+                return world.store.jobs.list("local", kind=request.KIND).items
+
+            await world.until(child)
+            world.store.jobs.cancel("local", job.id, Entry(message="x"))
+            await world.until(lambda: child()[0].status == "cancelled")
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("kind", [request.KIND, evaluation.KIND])
+def test_a_job_that_fails_fails_the_run(world: World, kind: str) -> None:
+    async def go() -> None:
+        route = await world.pipeline()
+        world.refuses[kind] = "line 3 is no row"
+        async with world.serving():
+            job = await world.ended(world.run(route))
+        assert job.status == "failed" and job.error["message"].endswith("line 3 is no row")
+        assert job.error["message"].startswith(("ftjob-", "eval-"))
+        assert route.draw() == ("m", None)
+
+    asyncio.run(go())
+
+
+def test_rows_that_are_gone(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline()
+        world.store.files.delete("local", world.rows)
+        async with world.serving():
+            job = await world.ended(world.run(route))
+        assert job.status == "failed" and world.rows in job.error["message"]
+
+    asyncio.run(go())
+
+
+def test_a_replay_makes_it_again(world: World) -> None:
+    """The rows and the rival that it had then, although another version serves by now."""
+
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0})
+        world.digests = ["a" * 64, "b" * 64, "a" * 64, "c" * 64]
+        async with world.serving():
+            first = world.run(route)
+            await world.ended(first)
+            await world.ended(world.run(route))
+            before = route.versions
+            replay = world.run(route, first.id)
+            await world.ended(replay)
+            other = world.run(route, first.id)
+            await world.ended(other)
+        assert route.versions == before and before.current == 2
+        assert world.made[4].request == world.made[0].request  # seed, rows, all of it
+        assert world.made[5].request["against"] == "base"
+        state = world.state(replay)
+        assert state.result == "replayed"
+        assert state.reasons == [f"It made the same adapter as {first.id}, with the same decision."]
+        assert "another adapter" in world.state(other).reasons[0]
+
+    asyncio.run(go())
+
+
+def test_the_same_again_changes_nothing(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0})
+        world.digests = ["a" * 64, "a" * 64]
+        async with world.serving():
+            await world.ended(world.run(route))
+            second = world.run(route)
+            await world.ended(second)
+        assert world.state(second).result == "unchanged" and route.versions.current == 1
+        assert len(world.made) == 3  # it was not judged
+
+    asyncio.run(go())
+
+
+def test_one_run_at_a_time(world: World) -> None:
+    route = asyncio.run(world.pipeline())
+    job = world.run(route)
+    with pytest.raises(RequestError, match=f"{job.id} has not ended"):
+        world.run(route)
+    world.store.jobs.cancel("local", job.id, Entry(message="x"))
+    with pytest.raises(RequestError, match="was not judged"):
+        world.run(route, job.id)
+    with pytest.raises(NotFoundError):
+        world.run(route, "run-" + "0" * 24)
