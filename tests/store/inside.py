@@ -15,6 +15,7 @@ from firefront.store import tables
 from firefront.store.adapters import StoredAdapter
 from firefront.store.files import File
 from firefront.store.jobs import StoredJob
+from firefront.store.pipelines import StoredPipeline
 from firefront.store.store import Store
 
 
@@ -155,3 +156,15 @@ def at_once(functions: list[Callable[[], None]]) -> None:
     os.close(wait)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
     assert codes == [0] * len(functions)
+
+
+def add_pipeline(store: Store, account: str = "local", **fields: Any) -> StoredPipeline:
+    fields = {
+        "name": "intent",
+        "base": "base",
+        "metadata": {},
+        "definition": {"data": {"file": "f"}},
+        "state": {"version": 1},
+        **fields,
+    }
+    return store.pipelines.create(account, **fields)

@@ -13,13 +13,14 @@ from tests.store.inside import (
     add_completion,
     add_file,
     add_job,
+    add_pipeline,
     add_response,
 )
 
 
 def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
     files, completions, responses = store.files, store.completions, store.responses
-    adapters = store.adapters
+    adapters, pipelines = store.adapters, store.pipelines
     jobs, note = store.jobs, Entry(message="x")
     return {
         "files.get": files.get,
@@ -39,6 +40,11 @@ def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
         "adapters.delete": adapters.delete,
         "adapters.retire": adapters.retire,
         "adapters.list": lambda account, id: adapters.list(account, after=id),
+        "pipelines.get": pipelines.get,
+        "pipelines.set_state": lambda account, id: pipelines.set_state(account, id, {}),
+        "pipelines.set_definition": lambda a, id: pipelines.set_definition(a, id, {}),
+        "pipelines.delete": pipelines.delete,
+        "pipelines.list": lambda account, id: pipelines.list(account, after=id),
         "jobs.get": jobs.get,
         "jobs.list": lambda account, id: jobs.list(account, kind="k", after=id),
         "jobs.pause": lambda account, id: jobs.pause(account, id, note),
@@ -52,12 +58,12 @@ def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
 def test_every_method_that_takes_an_id_is_tried(store: Store) -> None:
     public = {
         f"{name}.{method}"
-        for name in ("files", "completions", "responses", "adapters", "jobs")
+        for name in ("files", "completions", "responses", "adapters", "jobs", "pipelines")
         for method in dir(getattr(store, name))
         if not method.startswith("_")
     }
     leased = {"lease", "renew", "move", "release"}  # by workers, who serve all accounts
-    without_id = {"incoming", "create", "purge_expired", "sweep", "serving", "digests"}
+    without_id = {"incoming", "create", "purge_expired", "sweep", "serving", "digests", "all"}
     without_id |= {"is_needed", "unfinished"} | leased
     assert {use for use in public if use.partition(".")[2] not in without_id} == set(_uses(store))
 
@@ -65,7 +71,7 @@ def test_every_method_that_takes_an_id_is_tried(store: Store) -> None:
 def test_foreign_ids_are_not_found(store: Store) -> None:
     other = add_account(store, "other")
     ids = {"files": add_file(store, b"x").id, "completions": "c", "responses": "r", "adapters": "a"}
-    ids["jobs"] = add_job(store).id
+    ids |= {"jobs": add_job(store).id, "pipelines": add_pipeline(store).id}
     add_completion(store, "c", metadata={"k": "v"})
     add_response(store, "r")
     add_adapter(store, "a", id="a")
@@ -77,6 +83,8 @@ def test_foreign_ids_are_not_found(store: Store) -> None:
     assert store.responses.list(other).items == []
     assert store.adapters.list(other).items == []
     assert store.jobs.list(other, kind="k").items == []
+    assert store.pipelines.list(other).items == []
+    assert store.pipelines.get("local", ids["pipelines"]).state == {"version": 1}
     assert store.jobs.get("local", ids["jobs"]).status == "queued"
     assert store.completions.get("local", "c").metadata == {"k": "v"}
     assert store.responses.get("local", "r").status == "in_progress"

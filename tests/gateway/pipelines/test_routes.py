@@ -1,4 +1,4 @@
-"""/v1/firefront/pipelines over HTTP: made, changed, listed, refused; their models answer at once."""
+"""Pipelines over HTTP: made, changed, listed, refused; their models answer at once."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,7 +44,7 @@ def test_its_model_answers_at_once(live: Live, http: httpx2.Client, create: Any)
     assert made["object"] == "pipeline" and made["id"].startswith("pipe-")
     assert made["served_as"] == "fake:intent" and made["serves"] == "fake"
     assert made["canary"] == {"share": 0.1, "min_requests": 100, "max_s": 86400}
-    assert made["version"] is None and made["versions"] == [] and made["candidate"] is None
+    assert made["version"] is None and made["versions"] == [] and made["trial"] is None
     assert http.get(f"{URL}/{made['id']}").json() == made
     for name in ("fake:intent", "intent"):
         answer = live.sdk().chat.completions.create(

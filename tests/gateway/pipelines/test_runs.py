@@ -36,7 +36,7 @@ def test_from_rows_to_a_version_that_serves(world: World) -> None:
         assert route.draw() == ("m", None)
         async with world.serving():
             job = world.run(route)
-            tried = await world.until(lambda: route.versions.candidate)
+            tried = await world.until(lambda: route.versions.trial)
             assert tried.model.startswith("m:ft-intent-") and tried.run_id == job.id
             assert {route.draw()[0] for _ in range(100)} == {"m", tried.model}
             answer(route, 100)
@@ -79,12 +79,12 @@ def test_a_version_that_does_harm_is_rolled_back(world: World) -> None:
         route = await world.pipeline(canary={"share": 0.5, "min_requests": 10_000})
         async with world.serving():
             job = world.run(route)
-            await world.until(lambda: route.versions.candidate)
+            await world.until(lambda: route.versions.trial)
             answer(route, 200, errors=100)
             await world.ended(job)
         state = world.state(job)
         assert state.result == "rolled_back" and "ended in an error" in state.reasons[0]
-        assert route.versions.candidate is None and route.draw() == ("m", None)
+        assert route.versions.trial is None and route.draw() == ("m", None)
         assert "promote" not in world.statuses(job)
 
     asyncio.run(go())
@@ -95,7 +95,7 @@ def test_what_people_say_of_answers_counts(world: World) -> None:
         route = await world.pipeline(canary={"share": 0.5, "min_requests": 10_000})
         async with world.serving():
             job = world.run(route)
-            tried = await world.until(lambda: route.versions.candidate)
+            tried = await world.until(lambda: route.versions.trial)
             for number in range(40):
                 mark = f"of {tried.model}" if number % 2 else "of m"
                 add_completion(
@@ -152,9 +152,9 @@ def test_cancelled_in_the_canary(world: World) -> None:
         route = await world.pipeline(canary={"share": 0.5})
         async with world.serving():
             job = world.run(route)
-            await world.until(lambda: route.versions.candidate)
+            await world.until(lambda: route.versions.trial)
             world.store.jobs.cancel("local", job.id, Entry(message="x"))
-            await world.until(lambda: route.versions.candidate is None)
+            await world.until(lambda: route.versions.trial is None)
         assert route.draw() == ("m", None)
 
     asyncio.run(go())

@@ -16,7 +16,7 @@ def arm(num: int, *, errors: int = 0, cut: int = 0, scores: tuple[float, ...] = 
 
 @pytest.mark.parametrize(
     ("table", "expected"),
-    # Fisher's own tea: 3 of 4 and 1 of 4, one-sided; then tables by R's fisher.test(..., "greater").
+    # Fisher's own tea: 3 of 4 and 1 of 4, one-sided; then two tables that are often printed.
     [((3, 4, 1, 4), 0.2428571), ((4, 4, 0, 4), 0.0142857), ((8, 10, 2, 10), 0.0115070)],
 )
 def test_fisher_as_published(table: tuple[int, int, int, int], expected: float) -> None:

@@ -3,9 +3,9 @@
 import pytest
 
 from firefront.core.errors import RequestError
-from firefront.tuning.pipelines.versions import Candidate, Versions
+from firefront.tuning.pipelines.versions import Trial, Versions
 
-TRIED = Candidate(model="m:ft-a", sha256="a" * 64, run_id="run-1", share=0.1, started_at=5)
+TRIED = Trial(model="m:ft-a", sha256="a" * 64, run_id="run-1", share=0.1, started_at=5)
 
 
 def test_from_the_base_to_versions_and_back() -> None:
@@ -14,7 +14,7 @@ def test_from_the_base_to_versions_and_back() -> None:
     versions = versions.trying(TRIED)
     assert versions.serving is None and versions.models == {"m:ft-a"}
     versions = versions.promoted("m:ft-a", "a" * 64, "run-1", 7)
-    assert versions.candidate is None and versions.serving.number == 1
+    assert versions.trial is None and versions.serving.number == 1
     versions = versions.promoted("m:ft-b", "b" * 64, "run-2", 8)
     assert [version.number for version in versions.all] == [1, 2]
     assert versions.serving.model == "m:ft-b"
@@ -28,16 +28,16 @@ def test_said_twice_it_is_done_once() -> None:
     """A server that died between the store and its memory says it again."""
     once = Versions().trying(TRIED).promoted("m:ft-a", "a" * 64, "run-1", 7)
     assert once.promoted("m:ft-a", "a" * 64, "run-1", 9) == once
-    assert Versions().trying(TRIED).trying(TRIED).candidate == TRIED
+    assert Versions().trying(TRIED).trying(TRIED).trial == TRIED
     assert once.dropped("run-1") == once
 
 
 def test_a_candidate_is_its_run_s() -> None:
     versions = Versions().trying(TRIED)
     assert versions.dropped("run-2") == versions
-    assert versions.promoted("m:ft-b", "b" * 64, "run-2", 8).candidate == TRIED
+    assert versions.promoted("m:ft-b", "b" * 64, "run-2", 8).trial == TRIED
     with pytest.raises(RequestError, match="run-1 tries a version already"):
-        versions.trying(Candidate(model="m", sha256="", run_id="run-2", share=0.1, started_at=1))
+        versions.trying(Trial(model="m", sha256="", run_id="run-2", share=0.1, started_at=1))
 
 
 @pytest.mark.parametrize("number", [-1, 2, 2**40])

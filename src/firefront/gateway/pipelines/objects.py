@@ -15,7 +15,7 @@ Json = dict[str, Any]
 def pipeline_object(route: Route) -> Json:
     """A pipeline: what it does, which version serves, which is tried."""
     row, versions = route.row, route.versions
-    serving, candidate = versions.serving, versions.candidate
+    serving, trial = versions.serving, versions.trial
     return {
         "id": row.id,
         "object": "pipeline",
@@ -27,7 +27,7 @@ def pipeline_object(route: Route) -> Json:
         "metadata": row.metadata,
         "version": versions.current,
         "serves": row.base if serving is None else serving.model,
-        "candidate": candidate and msgspec.to_builtins(candidate),
+        "trial": trial and msgspec.to_builtins(trial),
         "versions": [msgspec.to_builtins(version) for version in versions.all],
     }
 

@@ -28,7 +28,7 @@ log = structlog.get_logger("firefront.pipelines")
 
 @dataclass
 class Route:
-    """One pipeline's. The arms count from when its candidate was first tried, or, until it
+    """One pipeline's. The arms count from when its trial was first tried, or, until it
     `has_earlier` counts, from when the server started."""
 
     row: "StoredPipeline"
@@ -44,11 +44,11 @@ class Route:
 
     def draw(self) -> tuple[str, Arm | None]:
         """The model that answers the next request, and where its end is counted."""
-        serving, candidate = self.versions.serving, self.versions.candidate
-        if candidate is not None and random.random() < candidate.share:
-            return candidate.model, self.tried
+        serving, trial = self.versions.serving, self.versions.trial
+        if trial is not None and random.random() < trial.share:
+            return trial.model, self.tried
         model = self.row.base if serving is None else serving.model
-        return model, None if candidate is None else self.control
+        return model, None if trial is None else self.control
 
 
 class PipelineRoutes:
@@ -130,11 +130,11 @@ class PipelineRoutes:
             state = msgspec.to_builtins(after)
             route.row = await store.run(store.pipelines.set_state, account_id, id, state)
             route.versions = after
-            if before.candidate != after.candidate:
+            if before.trial != after.trial:
                 route.control, route.tried, route.has_earlier = Arm(), Arm(), True
         log.info(
             "pipeline changed", model=route.model, serving=after.current,
-            candidate=after.candidate and after.candidate.model,
+            trial=after.trial and after.trial.model,
         )  # fmt: skip
         return route
 

@@ -22,7 +22,7 @@ from firefront.tuning.jobs import evaluation, request
 from firefront.tuning.pipelines.arms import Verdict, judge
 from firefront.tuning.pipelines.definition import tuning_request
 from firefront.tuning.pipelines.run import Result, RunState, Step, StepKind, request_of, state_of
-from firefront.tuning.pipelines.versions import Candidate
+from firefront.tuning.pipelines.versions import Trial
 
 if TYPE_CHECKING:
     from firefront.store.store import Store  # heavy
@@ -92,7 +92,7 @@ class RunWork:
                 pass
             if self._gateway.jobs is not None:
                 self._gateway.jobs.wake()
-        await self._drop_candidate()
+        await self._drop_trial()
 
     async def _step(self, kind: StepKind, work: Callable[[], Awaitable[Json]]) -> Json:
         """What the step made, now or before."""
@@ -218,11 +218,11 @@ class RunWork:
         if rule.share == 0.0:
             return {"is_skipped": True, "verdict": "promote", "reasons": []}
         route = await self._try(tuned, rule.share)
-        candidate = route.versions.candidate
-        assert candidate is not None
+        trial = route.versions.trial
+        assert trial is not None
         while True:
-            await self._read_scores(route, candidate.started_at)
-            verdict = judge(rule, route.control, route.tried, _now() - candidate.started_at)
+            await self._read_scores(route, trial.started_at)
+            verdict = judge(rule, route.control, route.tried, _now() - trial.started_at)
             await self._keep(
                 msgspec.structs.replace(self._state, control=route.control, tried=route.tried)
             )
@@ -231,20 +231,20 @@ class RunWork:
             await asyncio.sleep(self._look_s)
 
     async def _try(self, tuned: Json, share: float) -> Route:
-        """The pipeline, with its candidate; the counts of a run that was taken up go on."""
+        """The pipeline, with its trial; the counts of a run that was taken up go on."""
         model, sha256 = tuned["model"], tuned["sha256"]
 
         pipelines = self._gateway.pipelines
-        before = pipelines.get(self._account_id, self._request.pipeline_id).versions.candidate
+        before = pipelines.get(self._account_id, self._request.pipeline_id).versions.trial
         if before is None or before.run_id != self._job.id:
-            before = Candidate(
+            before = Trial(
                 model=model, sha256=sha256, run_id=self._job.id, share=share, started_at=_now()
             )
-        candidate = before
+        trial = before
         route = await pipelines.change(
             self._account_id,
             self._request.pipeline_id,
-            lambda versions: versions.trying(candidate),
+            lambda versions: versions.trying(trial),
         )
         if not route.has_earlier and self._state.tried is not None:
             assert self._state.control is not None
@@ -255,9 +255,9 @@ class RunWork:
 
     async def _read_scores(self, route: Route, since: int) -> None:
         """The feedback on answers that were kept, by the version that gave them."""
-        candidate = route.versions.candidate
-        assert candidate is not None
-        mark = self._gateway.served(candidate.model, self._account_id).fingerprint
+        trial = route.versions.trial
+        assert trial is not None
+        mark = self._gateway.served(trial.model, self._account_id).fingerprint
         page = await self._store.run(
             self._store.completions.list,
             self._account_id,
@@ -279,7 +279,7 @@ class RunWork:
 
     async def _decided(self, route: Route, verdict: Verdict) -> Json:
         if verdict.verdict == "roll back":
-            await self._drop_candidate()
+            await self._drop_trial()
         return {
             "verdict": verdict.verdict,
             "reasons": verdict.reasons,
@@ -350,7 +350,7 @@ class RunWork:
             events=events, outcome=outcome, got_on=bool(events),
         )  # fmt: skip
 
-    async def _drop_candidate(self) -> None:
+    async def _drop_trial(self) -> None:
         try:
             await self._gateway.pipelines.change(
                 self._account_id,

@@ -19,7 +19,7 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     promoted_at: int
 
 
-class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+class Trial(msgspec.Struct, frozen=True, kw_only=True):
     """A model that a run tries on a share of the requests, since `started_at`."""
 
     model: str
@@ -34,7 +34,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
 
     all: list[Version] = []
     current: int | None = None
-    candidate: Candidate | None = None
+    trial: Trial | None = None
 
     @property
     def serving(self) -> Version | None:
@@ -44,20 +44,20 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def models(self) -> set[str]:
         """The names of all that may be asked for again."""
-        tried = [] if self.candidate is None else [self.candidate.model]
+        tried = [] if self.trial is None else [self.trial.model]
         return {*(version.model for version in self.all), *tried}
 
-    def trying(self, candidate: Candidate) -> "Versions":
-        """With a candidate. RequestError if another run has one."""
-        if self.candidate is not None and self.candidate.run_id != candidate.run_id:
-            raise RequestError(f"{self.candidate.run_id} tries a version already")
-        return msgspec.structs.replace(self, candidate=candidate)
+    def trying(self, trial: Trial) -> "Versions":
+        """With a trial. RequestError if another run has one."""
+        if self.trial is not None and self.trial.run_id != trial.run_id:
+            raise RequestError(f"{self.trial.run_id} tries a version already")
+        return msgspec.structs.replace(self, trial=trial)
 
     def dropped(self, run_id: str) -> "Versions":
-        """Without the candidate of this run."""
-        if self.candidate is None or self.candidate.run_id != run_id:
+        """Without the trial of this run."""
+        if self.trial is None or self.trial.run_id != run_id:
             return self
-        return msgspec.structs.replace(self, candidate=None)
+        return msgspec.structs.replace(self, trial=None)
 
     def promoted(self, model: str, sha256: str, run_id: str, now: int) -> "Versions":
         """With a model that serves from now on; once for each run, however often it is said."""
@@ -68,7 +68,7 @@ class Versions(msgspec.Struct, frozen=True, kw_only=True):
         )
         return Versions(
             all=[*self.all, version], current=version.number,
-            candidate=self.dropped(run_id).candidate,
+            trial=self.dropped(run_id).trial,
         )  # fmt: skip
 
     def back_to(self, number: int) -> "Versions":
