@@ -44,7 +44,7 @@ def _uses(store: Store) -> dict[str, Callable[[str, str], object]]:
         "pipelines.set_state": lambda account, id: pipelines.set_state(account, id, {}),
         "pipelines.set_definition": lambda a, id: pipelines.set_definition(a, id, {}),
         "pipelines.delete": pipelines.delete,
-        "pipelines.list": lambda account, id: pipelines.list(account, after=id),
+        "pipelines.list": lambda account, id: pipelines.list(account, bases=["base"], after=id),
         "jobs.get": jobs.get,
         "jobs.list": lambda account, id: jobs.list(account, kind="k", after=id),
         "jobs.pause": lambda account, id: jobs.pause(account, id, note),
@@ -83,7 +83,7 @@ def test_foreign_ids_are_not_found(store: Store) -> None:
     assert store.responses.list(other).items == []
     assert store.adapters.list(other).items == []
     assert store.jobs.list(other, kind="k").items == []
-    assert store.pipelines.list(other).items == []
+    assert store.pipelines.list(other, bases=["base"]).items == []
     assert store.pipelines.get("local", ids["pipelines"]).state == {"version": 1}
     assert store.jobs.get("local", ids["jobs"]).status == "queued"
     assert store.completions.get("local", "c").metadata == {"k": "v"}

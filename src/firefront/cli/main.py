@@ -30,6 +30,7 @@ COMMANDS = {
     "adapters": _Entry("adapters", "Load, list and remove adapters: adapters load, ls, rm."),
     "eval": _Entry("evaluate", "Score a model on rows of a file, compare it with another."),
     "tune": _Entry("tune", "Tune a model on your rows."),
+    "pipelines": _Entry("pipelines", "From data to a model that serves, again and again."),
     "bench": _Entry("bench", "Measure this machine: bench engine, bench profile."),
     "data": _Entry("data", "Data sets for tuning: data check, cleanse, split, label."),
     "plan": _Entry("plan", "Look at a model's plan: plan show."),

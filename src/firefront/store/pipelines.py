@@ -5,7 +5,7 @@ among an account's of one base.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -89,14 +89,22 @@ class Pipelines:
         self,
         account_id: str,
         *,
+        bases: Sequence[str],
         after: str | None = None,
         limit: int = 20,
         order: Order = "desc",
     ) -> Page[StoredPipeline]:
-        """The account's, by time of creation."""
+        """The account's of these bases, by time of creation."""
         with self._database.read() as connection:
             rows, has_more = read_page(
-                connection, pipelines, account_id, kind=_KIND, after=after, limit=limit, order=order
+                connection,
+                pipelines,
+                account_id,
+                kind=_KIND,
+                after=after,
+                limit=limit,
+                order=order,
+                where=[pipelines.c.base.in_(bases)],
             )
         return Page([struct_of(StoredPipeline, row) for row in rows], has_more)
 

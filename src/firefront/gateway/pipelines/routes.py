@@ -77,9 +77,13 @@ async def list_pipelines(request: Request) -> Response:
     query = page_query(request, default_limit=20, max_limit=MAX_PAGE, default_order="desc")
     store, account_id = await gateway.ready_store(), account_of(request)
     page = await store.run(
-        store.pipelines.list, account_id,
-        after=query.after, limit=query.limit, order=query.order,
-    )  # fmt: skip
+        store.pipelines.list,
+        account_id,
+        bases=[replica.name for replica in gateway.router.replicas],
+        after=query.after,
+        limit=query.limit,
+        order=query.order,
+    )
     served = {route.row.id: route for route in gateway.pipelines.all(account_id)}
     data = [pipeline_object(served[row.id]) for row in page.items if row.id in served]
     return json_response(page_object(data, has_more=page.has_more))
