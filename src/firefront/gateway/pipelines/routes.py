@@ -14,10 +14,11 @@ from firefront.core.errors import RequestError
 from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.fine_tuning.objects import event_object
+from firefront.gateway.jobs import LISTED, MAX_PAGE, log_page
 from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import checked_metadata
 from firefront.gateway.openapi import accepts
-from firefront.gateway.paging import described, page_object, page_query
+from firefront.gateway.paging import page_object, page_query
 from firefront.gateway.pipelines.body import (
     CreatePipelineRequest,
     CreateRunRequest,
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from firefront.store.store import Store  # heavy
 
 router = APIRouter(tags=["pipelines"])
-MAX_PAGE = 100
 _PIPELINES = "/v1/firefront/pipelines"
 _PIPELINE = f"{_PIPELINES}/{{pipeline_id}}"
 _RUN = f"{_PIPELINE}/runs/{{run_id}}"
@@ -69,7 +69,7 @@ async def create_pipeline(request: Request) -> Response:
 
 
 @router.get(
-    _PIPELINES, summary="List the pipelines", openapi_extra=described(MAX_PAGE, "desc")
+    _PIPELINES, summary="List the pipelines", openapi_extra=LISTED
 )
 async def list_pipelines(request: Request) -> Response:
     """Those of the models that are served here, newest first."""
@@ -138,7 +138,7 @@ async def create_run(pipeline_id: str, request: Request) -> Response:
 
 
 @router.get(
-    f"{_PIPELINE}/runs", summary="List the runs", openapi_extra=described(MAX_PAGE, "desc")
+    f"{_PIPELINE}/runs", summary="List the runs", openapi_extra=LISTED
 )
 async def list_runs(pipeline_id: str, request: Request) -> Response:
     """Of one pipeline, newest first."""
@@ -176,19 +176,15 @@ async def cancel_run(pipeline_id: str, run_id: str, request: Request) -> Respons
 
 
 @router.get(
-    f"{_RUN}/events", summary="List the events of a run", openapi_extra=described(MAX_PAGE, "desc")
+    f"{_RUN}/events", summary="List the events of a run", openapi_extra=LISTED
 )
 async def list_events(pipeline_id: str, run_id: str, request: Request) -> Response:
     """What happened, newest first."""
-    query = page_query(request, default_limit=20, max_limit=MAX_PAGE, default_order="desc")
+    from firefront.tuning.pipelines.run import KIND  # heavy
+
     _, store, route = await _found(request, pipeline_id)
     await _run(store, route, run_id)
-    page = await store.run(
-        store.jobs.events, account_of(request), run_id,
-        after=query.after, limit=query.limit, order=query.order,
-    )  # fmt: skip
-    data = [event_object(event) for event in page.items]
-    return json_response(page_object(data, has_more=page.has_more))
+    return await log_page(request, KIND, run_id, "events", event_object)
 
 
 @router.post(
