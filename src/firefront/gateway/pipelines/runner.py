@@ -15,9 +15,8 @@ import structlog
 from firefront.core.errors import FirefrontError
 from firefront.gateway.pipelines.work import HELD_S, RunWork
 from firefront.gateway.state import Gateway
-from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, LeaseLostError, StoredJob
-from firefront.tuning.jobs.request import error_object
+from firefront.tuning.jobs.request import fail
 from firefront.tuning.pipelines.run import KIND
 
 if TYPE_CHECKING:
@@ -95,11 +94,8 @@ class PipelineRunner:
             await self._abandon(work, job)
         except FirefrontError as error:
             log.warning("run failed", run=job.id, error=error.message)
-            said = [Entry(level="error", message=error.message)]
             try:
-                await self._store.run(
-                    jobs.move, lease, "failed", events=said, error=error_object(error)
-                )
+                await self._store.run(fail, self._store, lease, error)
             except FirefrontError as refused:  # the lease runs out, and it is taken up again
                 log.warning("run's end not kept", run=job.id, error=refused.message)
             await self._abandon(work, job)
