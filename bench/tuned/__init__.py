@@ -1,0 +1,1 @@
+"""What tuning is worth and what it costs, from rows to figures: one run, one page."""
