@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from firefront.store.store import Store  # heavy
 
 HELD_S = 30  # a lease that is not renewed for so long is anybody's
-MAX_RATED = 10_000  # answers whose scores are looked at
+MAX_RATED = 2000  # answers whose scores are looked at, the newest
+LOOKS_A_READ = 15  # looks at the counts for one at the scores, which are read from the store
 BASE = "base"
 Json = dict[str, Any]
 
@@ -220,14 +221,20 @@ class RunWork:
         route = await self._try(tuned, rule.share)
         trial = route.versions.trial
         assert trial is not None
+        num_looks = 0
         while True:
-            await self._read_scores(route, trial.started_at)
+            if num_looks % LOOKS_A_READ == 0:
+                await self._read_scores(route, trial.started_at)
             verdict = judge(rule, route.control, route.tried, _now() - trial.started_at)
+            if verdict.verdict != "go on":
+                await self._read_scores(route, trial.started_at)
+                verdict = judge(rule, route.control, route.tried, _now() - trial.started_at)
             await self._keep(
                 msgspec.structs.replace(self._state, control=route.control, tried=route.tried)
             )
             if verdict.verdict != "go on":
                 return await self._decided(route, verdict)
+            num_looks += 1
             await asyncio.sleep(self._look_s)
 
     async def _try(self, tuned: Json, share: float) -> Route:
@@ -265,6 +272,7 @@ class RunWork:
             created=(since, None),
             score=(0.0, None),
             limit=MAX_RATED,
+            order="desc",
         )
         ids = [completion.id for completion in page.items]
         feedback = await self._store.run(self._store.feedback.of, self._account_id, ids)
