@@ -37,9 +37,10 @@ build: $(STAMPS)/build
 
 console: $(STAMPS)/console
 
-# Two files at a time: many tests wait more than they compute.
+# Two files at a time: many tests wait more than they compute. Hundreds of them start processes, which
+# find the byte code of those before them whatever the environment says.
 test: check models clients browser
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 check: $(STAMPS)/test $(STAMPS)/build $(STAMPS)/console
 	$(NPM) run check

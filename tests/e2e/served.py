@@ -10,10 +10,11 @@ SCORED = "The sky is blue because"
 
 
 class Served(Live):
-    """The real server and the real engine instead of the fake."""
+    """The real server and the real engine instead of the fake, which computes with one thread:
+    another file's tests run beside it, and threads that meet would wait for a core."""
 
     def command(self) -> list[str]:
-        serve = [sys.executable, "-m", "firefront", "serve", "--port", "0"]
+        serve = [sys.executable, "-m", "firefront", "serve", "--port", "0", "--threads", "1"]
         return serve + [f"--model={model}" for model in self.models]
 
     def chat(self, **fields: Any) -> Any:

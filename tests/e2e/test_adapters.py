@@ -42,7 +42,7 @@ def folders(starter_path: Path, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.fixture(scope="module")
 def wanted(starter_path: Path, folders: dict[str, Path]) -> dict[tuple[str, str], str]:
     """What the library says, by adapter ("" for none) and question."""
-    llm = LLM(str(starter_path), context=512)
+    llm = LLM(str(starter_path), context=512, threads=1)
     params = SamplingParams(temperature=0, max_tokens=NUM_TOKENS)
     said = {}
     for name, folder in {"": None, **folders}.items():

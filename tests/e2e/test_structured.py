@@ -77,7 +77,7 @@ def test_refused_before_it_runs(live: Served) -> None:
 
 
 def test_in_this_process(starter_path: Path) -> None:
-    llm = LLM(f"file:{starter_path}", context=1024)
+    llm = LLM(f"file:{starter_path}", context=1024, threads=1)
     params = SamplingParams(temperature=0.0, max_tokens=200)
     results = llm.chat([ASK, ASK], params, structured_outputs={"json": CITY})
     for result in results:

@@ -29,7 +29,7 @@ ADAPTER_OF = [0, None, 1, 2, 0, 3]
 
 
 def executor_of(path: Path, **over: Any) -> CpuExecutor:
-    fields = {"threads": 2, "kv_blocks": 64, "context": 256, "token_budget": 64} | over
+    fields = {"threads": 1, "kv_blocks": 64, "context": 256, "token_budget": 64} | over
     return load(path, Deployment(model="tiny", **fields))
 
 

@@ -20,7 +20,7 @@ from tests.engine.test_draft_model import give_draft
 from tests.engine.test_speculation_exact import SETTINGS, run
 from tests.random_checkpoint import CONFIG, random_checkpoint
 
-DEPLOYMENT = Deployment(model="test", threads=2, kv_blocks=64, context=512, token_budget=64)
+DEPLOYMENT = Deployment(model="test", threads=1, kv_blocks=64, context=512, token_budget=64)
 SMALL = msgspec.structs.replace(CONFIG, num_layers=1, hidden_dim=128, ffn_dim=256)
 
 

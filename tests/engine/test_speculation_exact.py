@@ -40,7 +40,7 @@ Result = tuple[list[int], list[Logprob]]
 def executor() -> CpuExecutor:
     checkpoint = random_checkpoint(("Q4_1", "Q8_0"), seed=3)
     deployment = Deployment(
-        model="test", threads=2, kv_blocks=64, context=512, token_budget=64
+        model="test", threads=1, kv_blocks=64, context=512, token_budget=64
     )
     return CpuExecutor(trace_model(CONFIG), checkpoint, deployment)
 
