@@ -138,7 +138,9 @@ test-long: $(STAMPS)/test $(STAMPS)/build
 	LD_PRELOAD="$$($(CXX) -print-file-name=libasan.so) $$($(CXX) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(BIN)/python -m tests.long.sanitized build/sanitized/_native*.so
+	FIREFRONT_NUM_REQUESTS=1000 $(BIN)/python -m pytest tests/e2e/test_streams.py
 	$(BIN)/python bench/chaos.py
+	$(BIN)/python -m tests.long.kill_jobs
 	$(BIN)/python -m tests.long.sdk_suites
 	$(BIN)/python -m tests.long.schema_fuzz
 

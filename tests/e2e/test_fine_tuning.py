@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -12,23 +11,11 @@ import pytest
 
 from tests.e2e.served import Served
 from tests.gateway.live import wait_for
-from tests.tuning.tiny_chat import colours, save_chat_model
+from tests.tuning.tiny_chat import colours
 
 pytest.importorskip("torch")
 ENDED = ("succeeded", "failed", "cancelled")
 LIMIT_S = 240
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("tuned")
-    model = folder / "tiny"
-    model.mkdir()
-    save_chat_model(model)
-    server = Served(folder, str(model), FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 def upload(sdk: openai.OpenAI, rows: list[dict[str, Any]]) -> str:

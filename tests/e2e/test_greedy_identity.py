@@ -20,7 +20,9 @@ TOPICS = ("rain", "tea", "steel", "bees", "maps", "salt", "wheels", "paper")
 
 @pytest.fixture(scope="module")
 def executor(starter_path: Path) -> CpuExecutor:
-    deployment = Deployment(model="starter", context=1024, kv_blocks=1024, token_budget=256)
+    deployment = Deployment(
+        model="starter", context=1024, kv_blocks=1024, token_budget=256, threads=1
+    )
     return load(starter_path, deployment)
 
 

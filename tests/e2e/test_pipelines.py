@@ -1,7 +1,6 @@
 """A pipeline on a real server with a tiny model: rows to a version, its answers to more rows."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import httpx2
@@ -9,23 +8,11 @@ import pytest
 
 from tests.e2e.served import Served
 from tests.gateway.live import wait_for
-from tests.tuning.tiny_chat import colours, save_chat_model
+from tests.tuning.tiny_chat import colours
 
 pytest.importorskip("torch")
 URL = "/v1/firefront/pipelines"
 LIMIT_S = 240
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("pipelines")
-    model = folder / "tiny"
-    model.mkdir()
-    save_chat_model(model)
-    server = Served(folder, str(model), FIREFRONT_HOME=folder / "home")
-    server.start()
-    yield server
-    assert server.stop() == 0
 
 
 def upload(tiny: Served, rows: list[dict[str, Any]]) -> str:

@@ -1,8 +1,9 @@
-"""A stream says what the whole answer says: a thousand random requests of every API family, in
-batches, each asked both ways."""
+"""A stream says what the whole answer says: random requests of every API family, in batches, each
+asked both ways. `make test-long` asks a thousand, `make test` the first of them."""
 
 import asyncio
 import json
+import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -12,7 +13,7 @@ import pydantic_core
 
 from tests.e2e.served import Served
 
-NUM_REQUESTS = 1000
+NUM_REQUESTS = int(os.environ.get("FIREFRONT_NUM_REQUESTS", "250"))
 AT_ONCE = 16
 Json = dict[str, Any]
 WORDS = "red blue the a fish runs 東京 naïve 🎉🎉 {} [1] <b> \n\n Wörter 12 3.5 and or".split(" ")

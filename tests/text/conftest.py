@@ -1,5 +1,6 @@
 """Both real models' tokenizers beside transformers' reading of the same files, loaded once."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,18 @@ def pair(loaded_pair: tuple[Tokenizer, Any]) -> tuple[Tokenizer, Any]:
 
 @pytest.fixture(scope="session", params=["starter", "qwen"])
 def loaded_pair(request: pytest.FixtureRequest) -> tuple[Tokenizer, Any]:
+    return _pair(request.param, request.getfixturevalue(f"{request.param}_path"))
+
+
+@functools.cache  # a fixture with parameters is made anew with each change, and files take turns
+def _pair(name: str, path: Path) -> tuple[Tokenizer, Any]:
     """Ours beside transformers' GGUF reading with the two things it loses put back (SmolLM's digit
     split, Qwen's NFC)."""
     from transformers import AutoTokenizer
 
-    path: Path = request.getfixturevalue(f"{request.param}_path")
     oracle = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     backend = oracle._tokenizer
-    if request.param == "starter":
+    if name == "starter":
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.Digits(individual_digits=True), backend.pre_tokenizer]
         )

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 DEFAULT_URL = "http://127.0.0.1:8000"
@@ -53,6 +54,17 @@ class Api:
                 yield response
         except httpx2.TransportError as error:
             raise ReplicaError(f"{self.url}: {error}; is the server running?") from None
+
+    def upload(self, path: Path) -> str:
+        """Send a file of rows; its id. RequestError if it cannot be read."""
+        from firefront.core.errors import RequestError
+
+        try:
+            with path.open("rb") as file:
+                form = {"files": {"file": (path.name, file)}, "data": {"purpose": "fine-tune"}}
+                return str(self.json("POST", "/files", **form)["id"])
+        except OSError as error:
+            raise RequestError(f"{path}: {error.strerror}", param="data") from None
 
     def close(self) -> None:
         self._client.close()

@@ -67,15 +67,15 @@ def create(
     api = _api(url)
     rows: Json = {}
     if data is not None:
-        rows["file"] = _upload(api, data)
+        rows["file"] = api.upload(data)
     if traffic is not None:
         try:
             rows["traffic"] = json.loads(traffic)
         except ValueError as error:
             raise RequestError(f"--traffic: is no JSON: {error}", param="traffic") from None
-    judged: Json = {"forget": [_upload(api, path) for path in forget]}
+    judged: Json = {"forget": [api.upload(path) for path in forget]}
     if evaluation is not None:
-        judged["file"] = _upload(api, evaluation)
+        judged["file"] = api.upload(evaluation)
     chosen = {"n_epochs": epochs, "learning_rate": lr, "lora_rank": rank}
     body = {
         "model": base,
@@ -201,17 +201,6 @@ def _api(url: str) -> "Api":
 
 def _given(values: Json) -> Json:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _upload(api: "Api", path: Path) -> str:
-    from firefront.core.errors import RequestError
-
-    try:
-        with path.open("rb") as file:
-            form = {"files": {"file": (path.name, file)}, "data": {"purpose": "fine-tune"}}
-            return str(api.json("POST", "/files", **form)["id"])
-    except OSError as error:
-        raise RequestError(f"{path}: {error.strerror}") from None
 
 
 def _all(api: "Api") -> list[Json]:

@@ -131,11 +131,7 @@ def _server(url: str, base: str) -> Iterator[_Place]:
     class Server:
         model = base
 
-        def upload(self, path: Path) -> str:
-            with _opened(path) as file:
-                form = {"files": {"file": (path.name, file)}, "data": {"purpose": "fine-tune"}}
-                return str(api.json("POST", "/files", **form)["id"])
-
+        upload = staticmethod(api.upload)
         def create(self, body: Json) -> Json:
             return dict(api.json("POST", "/fine_tuning/jobs", json=body))
 

@@ -16,7 +16,8 @@ from firefront.gateway.paging import described, page_object, page_query
 from firefront.gateway.state import Gateway
 
 if TYPE_CHECKING:
-    from firefront.store.jobs import StoredJob  # heavy
+    from firefront.store.job_log import Event  # heavy
+    from firefront.store.jobs import StoredJob
 
 MAX_PAGE = 100
 LISTED = described(MAX_PAGE, "desc")
@@ -89,6 +90,19 @@ async def log_page(
     return json_response(
         page_object([shaped(item) for item in page.items], has_more=page.has_more)
     )
+
+
+def event_object(event: "Event", kind: str) -> Json:
+    """An event of a job of this kind of object."""
+    return {
+        "id": event.id,
+        "object": f"{kind}.event",
+        "created_at": event.created_at,
+        "level": event.level,
+        "message": event.message,
+        "type": event.type,
+        "data": event.data,
+    }
 
 
 def wake(gateway: Gateway) -> None:

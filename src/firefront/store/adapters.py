@@ -14,7 +14,7 @@ import sqlalchemy as sa
 
 from firefront.core.errors import NotFoundError, RequestError
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
+from firefront.store.pages import Order, Page, not_found, owned, read_one, read_page, struct_of
 from firefront.store.tables import adapters, checked_id, storable
 
 LOCK = 0x66697265_0003
@@ -112,11 +112,8 @@ class Adapters:
 
     def get(self, account_id: str, id: str) -> StoredAdapter:
         """NotFoundError if the account has no such adapter."""
-        chosen = sa.select(adapters).where(owned(adapters, account_id, id, _KIND))
         with self._database.read() as connection:
-            row = connection.execute(chosen).one_or_none()
-        if row is None:
-            raise not_found(_KIND, id)
+            row = read_one(connection, adapters, account_id, id, _KIND)
         return struct_of(StoredAdapter, row)
 
     def find(self, account_id: str, base: str, name: str) -> StoredAdapter:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from firefront.core.errors import RequestError
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
+from firefront.store.pages import Order, Page, not_found, owned, read_one, read_page, struct_of
 from firefront.store.tables import (
     checked_id,
     completion_feedback,
@@ -142,11 +142,7 @@ class Completions:
 
 
 def _get(connection: sa.Connection, account_id: str, id: str) -> Completion:
-    chosen = sa.select(completions).where(owned(completions, account_id, id, _KIND))
-    row = connection.execute(chosen).one_or_none()
-    if row is None:
-        raise not_found(_KIND, id)
-    return struct_of(Completion, row)
+    return struct_of(Completion, read_one(connection, completions, account_id, id, _KIND))
 
 
 def _index(

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from firefront.core.errors import RequestError
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, struct_of
+from firefront.store.pages import Order, Page, not_found, owned, read_one, struct_of
 from firefront.store.tables import checked_id, conversation_items, conversations
 
 _KIND = "conversation"
@@ -166,11 +166,7 @@ def append_items(
 
 
 def _get(connection: sa.Connection, account_id: str, id: str) -> Conversation:
-    where = owned(conversations, account_id, id, _KIND)
-    row = connection.execute(sa.select(conversations).where(where)).one_or_none()
-    if row is None:
-        raise not_found(_KIND, id)
-    return struct_of(Conversation, row)
+    return struct_of(Conversation, read_one(connection, conversations, account_id, id, _KIND))
 
 
 def _within(account_id: str, id: str) -> sa.ColumnElement[bool]:

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.store.blobs import Blobs, Incoming
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
+from firefront.store.pages import Order, Page, read_one, read_page, struct_of
 from firefront.store.tables import blobs, checked_id, files, storable
 
 LOCK = 0x66697265_0002
@@ -157,10 +157,7 @@ class Files:
         return sa.or_(files.c.expires_at.is_(None), files.c.expires_at > int(self._now()))
 
     def _get(self, connection: sa.Connection, account_id: str, id: str) -> File:
-        chosen = sa.select(files).where(owned(files, account_id, id, _KIND), self._living())
-        row = connection.execute(chosen).one_or_none()
-        if row is None:
-            raise not_found(_KIND, id)
+        row = read_one(connection, files, account_id, id, _KIND, self._living())
         return struct_of(File, row)
 
     def _name(self, connection: sa.Connection, account_id: str, file: File) -> None:

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from firefront.core.errors import FirefrontError, RequestError
 from firefront.store.database import Database
 from firefront.store.job_log import Checkpoint, Entry, JobLog, keep_checkpoints, keep_events
-from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
+from firefront.store.pages import Order, Page, owned, read_one, read_page, struct_of
 from firefront.store.tables import jobs, storable
 
 Status = Literal[
@@ -324,12 +324,7 @@ def _runs(status: str) -> dict[str, Any]:
 
 
 def _get(connection: sa.Connection, account_id: str, id: str) -> StoredJob:
-    row = connection.execute(
-        sa.select(jobs).where(owned(jobs, account_id, id, _KIND))
-    ).one_or_none()
-    if row is None:
-        raise not_found(_KIND, id)
-    return struct_of(StoredJob, row)
+    return struct_of(StoredJob, read_one(connection, jobs, account_id, id, _KIND))
 
 
 def _held(connection: sa.Connection, lease: Lease) -> StoredJob:

@@ -45,6 +45,22 @@ def struct_of(kind: type[_Struct], row: sa.Row[Any]) -> _Struct:
     return kind(**{name: getattr(row, name) for name in kind.__struct_fields__})
 
 
+def read_one(
+    connection: sa.Connection,
+    table: sa.Table,
+    account_id: str,
+    id: str,
+    kind: str,
+    *where: sa.ColumnElement[bool],
+) -> sa.Row[Any]:
+    """The account's row of this id, if it meets `where`; NotFoundError if there is none."""
+    chosen = sa.select(table).where(owned(table, account_id, id, kind), *where)
+    row = connection.execute(chosen).one_or_none()
+    if row is None:
+        raise not_found(kind, id)
+    return row
+
+
 def read_page(
     connection: sa.Connection,
     table: sa.Table,

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from firefront.core.errors import RequestError
 from firefront.store.adapters import checked_name
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
+from firefront.store.pages import Order, Page, not_found, owned, read_one, read_page, struct_of
 from firefront.store.tables import pipelines, storable
 
 _KIND = "pipeline"
@@ -72,11 +72,8 @@ class Pipelines:
 
     def get(self, account_id: str, id: str) -> StoredPipeline:
         """NotFoundError if the account has no such pipeline."""
-        chosen = sa.select(pipelines).where(owned(pipelines, account_id, id, _KIND))
         with self._database.read() as connection:
-            row = connection.execute(chosen).one_or_none()
-        if row is None:
-            raise not_found(_KIND, id)
+            row = read_one(connection, pipelines, account_id, id, _KIND)
         return struct_of(StoredPipeline, row)
 
     def all(self) -> list[StoredPipeline]:

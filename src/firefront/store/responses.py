@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from firefront.core.errors import RequestError
 from firefront.store.conversations import append_items
 from firefront.store.database import Database
-from firefront.store.pages import Order, Page, not_found, owned, read_page, struct_of
+from firefront.store.pages import Order, Page, not_found, owned, read_one, read_page, struct_of
 from firefront.store.tables import checked_id, responses, storable
 
 _KIND = "response"
@@ -77,11 +77,8 @@ class Responses:
 
     def get(self, account_id: str, id: str) -> StoredResponse:
         """NotFoundError if the account has no such response."""
-        chosen = sa.select(responses).where(owned(responses, account_id, id, _KIND))
         with self._database.read() as connection:
-            row = connection.execute(chosen).one_or_none()
-        if row is None:
-            raise not_found(_KIND, id)
+            row = read_one(connection, responses, account_id, id, _KIND)
         return struct_of(StoredResponse, row)
 
     def update(

@@ -136,7 +136,7 @@ def test_servers_that_die_at_any_step(world: World) -> None:
             assert lives < 200
             await world.gateway.pipelines.load(world.store)
             async with world.serving():
-                await asyncio.sleep(0.01 * lives)
+                await asyncio.sleep(0.05 + 0.02 * lives)
                 route = world.gateway.pipelines.find("local", "m:intent")
                 answer(route, 10)
         assert world.state(job).result == "promoted" and lives > 3

@@ -1,4 +1,4 @@
-"""Evaluations and their events as clients see them.
+"""Evaluations as clients see them.
 
 Pure. Knows nothing of HTTP and of how an evaluation is run.
 """
@@ -6,7 +6,6 @@ Pure. Knows nothing of HTTP and of how an evaluation is run.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firefront.store.job_log import Event  # heavy
     from firefront.store.jobs import StoredJob  # heavy
 
 Json = dict[str, Any]
@@ -28,16 +27,4 @@ def evaluation_object(job: "StoredJob") -> Json:
         "results": {name: outcome[name] for name in _FOUND} if has_succeeded else None,
         "result_files": outcome.get("result_files", []),
         "error": job.error,
-    }
-
-
-def event_object(event: "Event") -> Json:
-    return {
-        "id": event.id,
-        "object": "evaluation.event",
-        "created_at": event.created_at,
-        "level": event.level,
-        "message": event.message,
-        "type": event.type,
-        "data": event.data,
     }

@@ -3,6 +3,7 @@
 The store keeps them, processes of their own work on them. Invariant: a foreign one is not there.
 """
 
+import functools
 from typing import Literal
 
 from fastapi import APIRouter
@@ -12,8 +13,17 @@ from starlette.responses import Response
 from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.evaluations.body import CreateEvaluationRequest, evaluation_request
-from firefront.gateway.evaluations.objects import evaluation_object, event_object
-from firefront.gateway.jobs import LISTED, SEARCHED, ask_job, find_job, jobs_page, log_page, wake
+from firefront.gateway.evaluations.objects import evaluation_object
+from firefront.gateway.jobs import (
+    LISTED,
+    SEARCHED,
+    ask_job,
+    event_object,
+    find_job,
+    jobs_page,
+    log_page,
+    wake,
+)
 from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import checked_metadata
 from firefront.gateway.openapi import accepts
@@ -77,7 +87,8 @@ async def resume_evaluation(evaluation_id: str, request: Request) -> Response:
 @router.get(f"{_ONE}/events", summary="List the events of an evaluation", openapi_extra=LISTED)
 async def list_events(evaluation_id: str, request: Request) -> Response:
     """What happened and what was measured, in the order in which it did."""
-    return await log_page(request, KIND, evaluation_id, "events", event_object)
+    shaped = functools.partial(event_object, kind="evaluation")
+    return await log_page(request, KIND, evaluation_id, "events", shaped)
 
 
 async def _ask(

@@ -12,7 +12,8 @@ from typing import Any, BinaryIO
 from firefront.fleet.jobs import TUNING_LANES, JobRunner, Undo
 from firefront.gateway import registering, schemas
 from firefront.gateway.fine_tuning.body import CreateJobRequest, tuning_request
-from firefront.gateway.fine_tuning.objects import event_object, job_object
+from firefront.gateway.fine_tuning.objects import job_object
+from firefront.gateway.jobs import event_object
 from firefront.gateway.registering import BaseModel
 from firefront.store.jobs import StoredJob
 from firefront.store.store import Store
@@ -68,7 +69,7 @@ class LocalJobs:
     def events(self, id: str, after: str | None) -> list[Json]:
         """The next ones, the oldest first."""
         page = self._store.jobs.events(LOCAL_ACCOUNT, id, after=after, limit=100, order="asc")
-        return [event_object(event) for event in page.items]
+        return [event_object(event, "fine_tuning.job") for event in page.items]
 
     def content(self, file_id: str) -> bytes:
         _, content = self._store.files.open(LOCAL_ACCOUNT, file_id)

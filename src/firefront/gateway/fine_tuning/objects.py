@@ -6,7 +6,7 @@ Pure. Knows nothing of HTTP and of how a job is run.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from firefront.store.job_log import Event, StoredCheckpoint  # heavy
+    from firefront.store.job_log import StoredCheckpoint  # heavy
     from firefront.store.jobs import StoredJob  # heavy
 
 Json = dict[str, Any]
@@ -41,18 +41,6 @@ def job_object(job: "StoredJob") -> Json:
         "estimated_finish": outcome.get("estimated_finish") if job.status == "running" else None,
         "finished_at": job.finished_at,
         "error": job.error,
-    }
-
-
-def event_object(event: "Event") -> Json:
-    return {
-        "id": event.id,
-        "object": "fine_tuning.job.event",
-        "created_at": event.created_at,
-        "level": event.level,
-        "message": event.message,
-        "type": event.type,
-        "data": event.data,
     }
 
 

@@ -3,6 +3,7 @@
 The store keeps them, processes of their own work on them. Invariant: a foreign job is not there.
 """
 
+import functools
 from typing import Literal
 
 from fastapi import APIRouter
@@ -12,11 +13,12 @@ from starlette.responses import Response
 from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
 from firefront.gateway.fine_tuning.body import CreateJobRequest, tuning_request
-from firefront.gateway.fine_tuning.objects import checkpoint_object, event_object, job_object
+from firefront.gateway.fine_tuning.objects import checkpoint_object, job_object
 from firefront.gateway.jobs import (
     LISTED,
     SEARCHED,
     ask_job,
+    event_object,
     find_job,
     jobs_page,
     log_page,
@@ -82,7 +84,8 @@ async def resume_job(job_id: str, request: Request) -> Response:
 @router.get(f"{_JOB}/events", summary="List the events of a job", openapi_extra=LISTED)
 async def list_events(job_id: str, request: Request) -> Response:
     """What happened and what was measured, in the order in which it did."""
-    return await log_page(request, KIND, job_id, "events", event_object)
+    shaped = functools.partial(event_object, kind="fine_tuning.job")
+    return await log_page(request, KIND, job_id, "events", shaped)
 
 
 @router.get(f"{_JOB}/checkpoints", summary="List the checkpoints of a job", openapi_extra=LISTED)

@@ -3,6 +3,7 @@
 What a run does is `work`'s business. Invariant: a foreign pipeline is not there.
 """
 
+import functools
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -13,8 +14,7 @@ from starlette.responses import Response
 from firefront.core.errors import RequestError
 from firefront.gateway.auth import account_of
 from firefront.gateway.endpoint import Exchange
-from firefront.gateway.fine_tuning.objects import event_object
-from firefront.gateway.jobs import LISTED, MAX_PAGE, log_page
+from firefront.gateway.jobs import LISTED, MAX_PAGE, event_object, log_page
 from firefront.gateway.json_out import json_response
 from firefront.gateway.metadata import checked_metadata
 from firefront.gateway.openapi import accepts
@@ -184,7 +184,8 @@ async def list_events(pipeline_id: str, run_id: str, request: Request) -> Respon
 
     _, store, route = await _found(request, pipeline_id)
     await _run(store, route, run_id)
-    return await log_page(request, KIND, run_id, "events", event_object)
+    shaped = functools.partial(event_object, kind="pipeline.run")
+    return await log_page(request, KIND, run_id, "events", shaped)
 
 
 @router.post(

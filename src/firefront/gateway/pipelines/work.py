@@ -18,9 +18,10 @@ from firefront.gateway.pipelines.registry import Route
 from firefront.gateway.state import Gateway
 from firefront.store.job_log import Entry
 from firefront.store.jobs import ENDED, Lease, StoredJob
+from firefront.tuning.evaluation.evaluate import BASE
 from firefront.tuning.jobs import evaluation, request
 from firefront.tuning.pipelines.arms import Verdict, judge
-from firefront.tuning.pipelines.definition import tuning_request
+from firefront.tuning.pipelines.definition import evaluation_request, tuning_request
 from firefront.tuning.pipelines.run import Result, RunState, Step, StepKind, request_of, state_of
 from firefront.tuning.pipelines.versions import Trial
 
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
 HELD_S = 30  # a lease that is not renewed for so long is anybody's
 MAX_RATED = 2000  # answers whose scores are looked at, the newest
 LOOKS_A_READ = 15  # looks at the counts for one at the scores, which are read from the store
-BASE = "base"
 Json = dict[str, Any]
 
 
@@ -174,25 +174,15 @@ class RunWork:
 
     async def _evaluate(self, tuned: Json) -> Json:
         """Against the version that serves, or the base, on rows that it has not learned from."""
-        judged = self._request.definition.evaluation
-        file_id = judged.file or self._request.definition.tuning.validation_file
+        definition = self._request.definition
+        file_id = definition.evaluation.file or definition.tuning.validation_file
         file_id = file_id or tuned["held_out_id"]
         against = self._request.against or self._state.against or self._serving() or BASE
         await self._keep(msgspec.structs.replace(self._state, against=against))
         if file_id is None:
             return {"is_skipped": True, "decision": None}
-        wanted = evaluation.checked(
-            evaluation.EvaluationRequest(
-                model=tuned["model"],
-                against=against,
-                file=file_id,
-                kind=judged.kind,
-                forget=judged.forget,
-                limit=judged.limit,
-                is_constrained=judged.is_constrained,
-                max_perplexity_rise=judged.max_perplexity_rise,
-                max_score_loss=judged.max_score_loss,
-            )
+        wanted = evaluation_request(
+            definition, model=tuned["model"], against=against, file=file_id
         )
         job = await self._done(
             evaluation.KIND,

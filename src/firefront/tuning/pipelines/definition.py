@@ -11,12 +11,14 @@ import msgspec
 from msgspec import Meta
 
 from firefront.core.errors import RequestError
+from firefront.tuning.evaluation.evaluate import BASE
 from firefront.tuning.evaluation.gate import MAX_PERPLEXITY_RISE, MAX_SCORE_LOSS
 from firefront.tuning.evaluation.record import Kind
+from firefront.tuning.jobs.evaluation import EvaluationRequest
+from firefront.tuning.jobs.evaluation import checked as checked_evaluation
 from firefront.tuning.jobs.request import Hyperparameters, Method, TuningRequest
 from firefront.tuning.jobs.request import checked as checked_tuning
 
-MAX_FORGET = 4
 MAX_CANARY_S = 30 * 86_400
 
 
@@ -91,14 +93,7 @@ def checked(definition: Definition) -> Definition:
             "evaluation.file: is needed for dpo, whose rows have no right answers",
             param="evaluation.file",
         )
-    if len(judged.forget) > MAX_FORGET:
-        raise RequestError(
-            f"evaluation.forget: has at most {MAX_FORGET} files", param="evaluation.forget"
-        )
-    if judged.limit is not None and judged.limit < 1:
-        raise RequestError("evaluation.limit: must be at least 1", param="evaluation.limit")
-    _in_range("evaluation.max_perplexity_rise", judged.max_perplexity_rise, 0, 10)
-    _in_range("evaluation.max_score_loss", judged.max_score_loss, 0, 1)
+    evaluation_request(definition, model="", against=BASE, file="")
     _in_range("canary.share", canary.share, 0, 0.5)
     _in_range("canary.min_requests", canary.min_requests, 1, 1_000_000)
     _in_range("canary.max_s", canary.max_s, 1, MAX_CANARY_S)
@@ -121,6 +116,29 @@ def tuning_request(
         ),
         "tuning.hyperparameters",
     )
+
+
+def evaluation_request(
+    definition: Definition, *, model: str, against: str, file: str
+) -> EvaluationRequest:
+    """The evaluation of a run. RequestError for what it may not be."""
+    judged = definition.evaluation
+    wanted = EvaluationRequest(
+        model=model,
+        against=against,
+        file=file,
+        kind=judged.kind,
+        forget=judged.forget,
+        limit=judged.limit,
+        is_constrained=judged.is_constrained,
+        max_perplexity_rise=judged.max_perplexity_rise,
+        max_score_loss=judged.max_score_loss,
+    )
+    try:
+        return checked_evaluation(wanted)
+    except RequestError as error:
+        where = "evaluation"
+        raise RequestError(f"{where}.{error.message}", param=f"{where}.{error.param}") from None
 
 
 def _in_range(param: str, value: float, low: float, high: float) -> None:
