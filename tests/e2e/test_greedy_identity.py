@@ -30,7 +30,7 @@ def executor(starter_path: Path) -> CpuExecutor:
 def prompts(starter_path: Path) -> list[list[int]]:
     tokenizer: Tokenizer = load_tokenizer(starter_path)
     asks = [
-        f"{'Some context first. ' * (3 * i)}Write a short note about {TOPICS[i % 8]}, number {i}."
+        f"{'Some context first. ' * i}Write a short note about {TOPICS[i % 8]}, number {i}."
         for i in range(32)
     ]
     return [tokenizer.encode_chat([{"role": "user", "content": ask}]) for ask in asks]
@@ -90,6 +90,6 @@ def test_with_the_prefix_cached(executor, prompts, alone) -> None:
 
 
 def test_after_preemption(executor, prompts, alone) -> None:
-    engine = engine_of(FewerBlocks(executor, 60), prefix_cache=False)
+    engine = engine_of(FewerBlocks(executor, 30), prefix_cache=False)
     assert run(engine, prompts) == alone
     assert engine.stats().num_preemptions > 0
