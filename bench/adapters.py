@@ -4,7 +4,6 @@
 
 Drives the engine as `firefront bench engine` does, on random prompts, with random adapters of all
 linears written as PEFT writes them; speeds are decode only, the base's and the adapters' in turns.
-
 """
 
 import argparse
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors
 
 from firefront.core.deployment import Deployment
 from firefront.core.messages import AdapterRef, Delta, Submit
@@ -41,35 +41,26 @@ def write_adapter(folder: Path, shapes: dict[str, tuple[int, int]], rank: int, s
         "target_modules": sorted({name.rsplit(".", 1)[1] for name in shapes}), "bias": "none",
     }  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(config))
-    header: dict[str, Any] = {}
-    pieces, offset = [], 0
+    tensors: dict[str, Any] = {}
     for name, (rows, cols) in shapes.items():
         for side, shape, size in (
             ("A", (rank, cols), cols**-0.5),
             ("B", (rows, rank), 0.02),
         ):
             values = rng.standard_normal(shape, np.float32) * np.float32(size)
-            data = (values.view(np.uint32) >> 16).astype(np.uint16).tobytes()
-            header[f"base_model.model.{name}.lora_{side}.weight"] = {
-                "dtype": "BF16", "shape": list(shape), "data_offsets": [offset, offset + len(data)],
-            }  # fmt: skip
-            pieces.append(data)
-            offset += len(data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with (folder / "adapter_model.safetensors").open("wb") as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for piece in pieces:
-            file.write(piece)
+            tensors[f"base_model.model.{name}.lora_{side}.weight"] = {
+                "dtype": "bfloat16",
+                "shape": list(shape),
+                "data": (values.view(np.uint32) >> 16).astype(np.uint16).tobytes(),
+            }
+    safetensors.serialize_file(tensors, folder / "adapter_model.safetensors", None)
 
 
 class Bench:
     """An engine, and requests of random tokens with adapters."""
 
     def __init__(self, model: str, folders: list[Path], **over: Any) -> None:
-        loaded = load_engine(
-            Deployment(model=model, speculation="off", prefix_cache=False, **over)
-        )
+        loaded = load_engine(Deployment(model=model, speculation="off", prefix_cache=False, **over))
         self.engine = loaded.engine
         self._ready = threading.Event()
         loaded.preparing.start(self._ready.set)  # reads adapters beside the steps
