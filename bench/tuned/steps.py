@@ -23,7 +23,7 @@ def banking(place: Place) -> Json:
     subprocess.run(
         [
             sys.executable, "-m", "bench.tuning", str(place.datasets / "banking77"),
-            f"--rows={place.rows}", f"--work={place.work / 'banking'}", f"--json={out}",
+            f"--rows={place.rows}", f"--rate={RATE}", f"--work={place.work / 'banking'}", f"--json={out}",
         ],
         check=True,
     )  # fmt: skip
@@ -83,16 +83,19 @@ def large(place: Place) -> Json:
 
 
 def snips(place: Place) -> Json:
-    return _tuned(place, "snips", 700)
+    return _tuned(place, "snips", 350)
 
 
 def sroie(place: Place) -> Json:
-    return _tuned(place, "sroie", 500)
+    return _tuned(place, "sroie", 250)
 
 
 def _tuned(place: Place, name: str, num: int) -> Json:
-    """A task before and after, and what is forgotten."""
-    made = place.tune(place.some(name, num), "--lr", RATE, "--rank", RANK, "--suffix", name)
+    """A task before and after one epoch over few rows, and what is forgotten."""
+    made = place.tune(
+        place.some(name, num),
+        "--lr", RATE, "--rank", RANK, "--epochs", "1", "--suffix", name,
+    )  # fmt: skip
     judged = place.judge(
         place.task(name, "test"), name, "--model", MODEL, "--adapter", made["model"],
         "--against", "base", "--forget", place.text_to_remember(),

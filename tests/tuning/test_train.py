@@ -152,6 +152,16 @@ def test_a_batch_is_the_same_however_it_is_cut(
         assert torch.allclose(grads, found[-1][2], rtol=1e-3, atol=1e-6)
 
 
+def test_a_long_prompt_is_computed_once_for_many_rows() -> None:
+    prompt = list(range(100))
+    examples = [
+        Example(np.array([*prompt, 200 + i, 201], np.int32), np.eye(102, dtype=np.float32)[101], 101)
+        for i in range(40)
+    ]
+    cut = list(packs([(example,) for example in examples], np.arange(40), 64))
+    assert [len(pack.numbers) for pack in cut] == [40]
+
+
 def test_it_learns_and_peft_reads_what_it_wrote(base: Path, tmp_path: Path) -> None:
     events: list[Event] = []
     valid = rows(12, seed=9)

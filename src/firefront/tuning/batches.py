@@ -50,28 +50,40 @@ def steps_per_epoch(num_rows: int, batch_size: int) -> int:
 def packs(
     groups: Sequence[Group], numbers: NDArray[np.int64], max_tokens: int = PACK_TOKENS
 ) -> Iterator[Pack]:
-    """The groups of these numbers in packs of about `max_tokens`, like ones together; one that is
-    longer is alone."""
+    """The groups of these numbers in packs of about `max_tokens`, like ones together.
+
+    Twice the first group is allowed too, else a long prompt that all rows share would be computed
+    for each few of them."""
     chosen: list[int] = []
-    num_tokens, last = 0, None
+    num_tokens, limit = 0, 0
+    last: Example | None = None
     # As bytes, which compare as the ids do and take no object a token.
     for number in sorted(
         numbers.tolist(), key=lambda i: groups[i][0].token_ids.astype(">u4").tobytes()
     ):
-        added = 0
-        for example in groups[number]:
-            added += len(example.token_ids)
-            if last is not None:
-                added -= num_shared(last, example.token_ids)
-            last = example.token_ids
-        if chosen and num_tokens + added > max_tokens:
+        added = _num_added(groups[number], last)
+        if chosen and num_tokens + added > limit:
             yield pack(groups, chosen)
-            chosen, num_tokens = [], 0
-            added = sum(len(example.token_ids) for example in groups[number])
+            chosen = []
+        if not chosen:
+            num_tokens, added = 0, _num_added(groups[number], None)
+            limit = max(max_tokens, 2 * added)
         chosen.append(number)
         num_tokens += added
+        last = groups[number][-1]
     if chosen:
         yield pack(groups, chosen)
+
+
+def _num_added(group: Group, last: Example | None) -> int:
+    """Tokens of a group that are not shared with the example before."""
+    num_tokens = 0
+    for example in group:
+        num_tokens += len(example.token_ids)
+        if last is not None:
+            num_tokens -= num_shared(last.token_ids, example.token_ids)
+        last = example
+    return num_tokens
 
 
 def pack(groups: Sequence[Group], numbers: Sequence[int]) -> Pack:
