@@ -23,7 +23,8 @@ def banking(place: Place) -> Json:
     subprocess.run(
         [
             sys.executable, "-m", "bench.tuning", str(place.datasets / "banking77"),
-            f"--rows={place.rows}", f"--rate={RATE}", f"--work={place.work / 'banking'}", f"--json={out}",
+            f"--rows={place.rows}", f"--rate={RATE}", f"--work={place.work / 'banking'}",
+            f"--json={out}",
         ],
         check=True,
     )  # fmt: skip
