@@ -23,8 +23,8 @@ def banking(place: Place) -> Json:
     subprocess.run(
         [
             sys.executable, "-m", "bench.tuning", str(place.datasets / "banking77"),
-            f"--rows={place.rows}", f"--rate={RATE}", f"--work={place.work / 'banking'}",
-            f"--json={out}",
+            f"--rows={place.rows}", f"--rate={RATE}", f"--dtypes={_dtype()}",
+            f"--work={place.work / 'banking'}", f"--json={out}",
         ],
         check=True,
     )  # fmt: skip
@@ -124,4 +124,11 @@ def parity(place: Place) -> Json:
 def _adapters(place: Place) -> tuple[Path, Path]:
     """Ours and PEFT's, of `banking`."""
     folder = place.work / "banking"
-    return folder / "ours" / "adapter", folder / "peft-float32"
+    return folder / "ours" / "adapter", folder / f"peft-{_dtype()}"
+
+
+def _dtype() -> str:
+    """In which both train: the faster one here, for PEFT too (`bench.tuning --dtypes` has both)."""
+    from firefront.tuning.train import training_dtype
+
+    return str(training_dtype()).removeprefix("torch.")

@@ -73,7 +73,7 @@ def train(
         files = Checkpoints(folder, identity)
         if (result := files.result()) is not None:
             return result
-        model = _torch_model(base, _dtype(config.dtype))
+        model = _torch_model(base, training_dtype(config.dtype))
     training = _Training(Learner(model, config), groups, valid_groups, config, files)
     asked: list[Wanted] = ["run"]
 
@@ -332,8 +332,8 @@ def _identity(
     return {name: digest.hexdigest() for name, digest in digests.items()}
 
 
-def _dtype(name: str) -> torch.dtype:
-    """float32 unless the CPU multiplies bfloat16 faster."""
+def training_dtype(name: str = "auto") -> torch.dtype:
+    """`auto`: float32 unless the CPU multiplies bfloat16 faster."""
     if name == "auto":
         can: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
         is_fast = can.get("avx512_bf16") or can.get("amx_bf16")
