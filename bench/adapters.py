@@ -42,17 +42,19 @@ def write_adapter(folder: Path, shapes: dict[str, tuple[int, int]], rank: int, s
     }  # fmt: skip
     (folder / "adapter_config.json").write_text(json.dumps(config))
     tensors: dict[str, Any] = {}
+    kept: list[Any] = []  # what the specs point to
     for name, (rows, cols) in shapes.items():
         for side, shape, size in (
             ("A", (rank, cols), cols**-0.5),
             ("B", (rows, rank), 0.02),
         ):
             values = rng.standard_normal(shape, np.float32) * np.float32(size)
-            tensors[f"base_model.model.{name}.lora_{side}.weight"] = {
-                "dtype": "bfloat16",
-                "shape": list(shape),
-                "data": (values.view(np.uint32) >> 16).astype(np.uint16).tobytes(),
-            }
+            halves = (values.view(np.uint32) >> 16).astype(np.uint16)
+            kept.append(halves)
+            tensors[f"base_model.model.{name}.lora_{side}.weight"] = safetensors.TensorSpec(
+                dtype="bfloat16", shape=list(shape),
+                data_ptr=halves.ctypes.data, data_len=halves.nbytes,
+            )  # fmt: skip
     safetensors.serialize_file(tensors, folder / "adapter_model.safetensors", None)
 
 
