@@ -3,7 +3,7 @@
 import platform
 from pathlib import Path
 
-from bench.tuned.place import Json, Place
+from bench.tuned.place import Place
 
 _COLOURS = {"var(--a)": "#2563eb", "var(--b)": "#dc2626", "var(--c)": "#059669",
             "var(--d)": "#9333ea", "var(--line)": "#d4d4d8"}  # fmt: skip
@@ -18,7 +18,7 @@ def write(place: Place, page: Path) -> None:
         ("waiting", _waiting),
     ):  # fmt: skip
         if place.has(name):
-            parts += [*section(name, place.found(name), page), ""]
+            parts += [*section(name, place, page), ""]
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text("\n".join(parts))
 
@@ -31,7 +31,8 @@ def _machine() -> str:
     return f"{os.cpu_count()} cores, {platform.machine()}, {', '.join(_native.isas())}"
 
 
-def _banking(name: str, found: Json, page: Path) -> list[str]:
+def _banking(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     rows = [
         [side, run["seconds"], run["tok_s"], run["peak_rss_mb"], run["last_loss"]]
         for side, run in found["sides"].items()
@@ -47,7 +48,8 @@ def _banking(name: str, found: Json, page: Path) -> list[str]:
     ]
 
 
-def _judged(name: str, found: Json, page: Path) -> list[str]:
+def _judged(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     ours, peft = found["ours"], found["peft_against_ours"]
     rows = [
         ["base", ours["against"]["accuracy"], ours["against"]["macro_f1"]],
@@ -63,8 +65,12 @@ def _judged(name: str, found: Json, page: Path) -> list[str]:
     ]
 
 
-def _curve(name: str, found: Json, page: Path) -> list[str]:
+def _curve(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     rows = [[num, one["accuracy"], one["macro_f1"]] for num, one in found.items() if num.isdigit()]
+    if place.has("judged"):
+        whole = place.found("judged")["ours"]["model"]
+        rows.append([str(place.rows), whole["accuracy"], whole["macro_f1"]])
     points = {"accuracy": [(float(num), float(score)) for num, score, _ in rows]}
     _plot(page.with_name(f"{page.stem}-rows.svg"), points, "rows", "accuracy")
     return [
@@ -75,7 +81,8 @@ def _curve(name: str, found: Json, page: Path) -> list[str]:
     ]
 
 
-def _large(name: str, found: Json, page: Path) -> list[str]:
+def _large(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     rows = [
         [
             title,
@@ -95,7 +102,8 @@ def _large(name: str, found: Json, page: Path) -> list[str]:
     ]
 
 
-def _task(name: str, found: Json, page: Path) -> list[str]:
+def _task(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     names = [key for key in found["model"] if key not in ("latency_p50_s", "wall_s")]
     rows = [[key, found["against"][key], found["model"][key]] for key in names]
     words = found["perplexity"]
@@ -109,7 +117,8 @@ def _task(name: str, found: Json, page: Path) -> list[str]:
     ]
 
 
-def _parity(name: str, found: Json, page: Path) -> list[str]:
+def _parity(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     rows = [
         [key, one["base_kl"], one["adapter_kl"], one["effect"]]
         for key, one in found.items()
@@ -119,7 +128,8 @@ def _parity(name: str, found: Json, page: Path) -> list[str]:
     return ["## Engine and trainer", *_table(head, rows)]
 
 
-def _timed(name: str, found: Json, page: Path) -> list[str]:
+def _timed(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     how = "one command" if name == "loop" else "the OpenAI SDK"
     return [
         f"## The whole loop by {how}",
@@ -128,7 +138,8 @@ def _timed(name: str, found: Json, page: Path) -> list[str]:
     ]
 
 
-def _waiting(name: str, found: Json, page: Path) -> list[str]:
+def _waiting(name: str, place: Place, page: Path) -> list[str]:
+    found = place.found(name)
     rows = [
         [arm, found[arm]["requests"], found[arm]["p50_ms"], found[arm]["p99_ms"]]
         for arm in ("idle", "during")
