@@ -163,10 +163,13 @@ def test_a_long_prompt_is_computed_once_for_many_rows() -> None:
     assert [len(pack.numbers) for pack in cut] == [40]
 
 
-def test_it_learns_and_peft_reads_what_it_wrote(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("dtype", "rel"), [("float32", 1e-4), ("bfloat16", 0.02)])
+def test_it_learns_and_peft_reads_what_it_wrote(
+    base: Path, tmp_path: Path, dtype: Any, rel: float
+) -> None:
     events: list[Event] = []
-    valid = rows(12, seed=9)
-    result = train(base, rows(48), valid, CONFIG, tmp_path, events.append)
+    valid, config = rows(12, seed=9), changed(dtype=dtype)
+    result = train(base, rows(48), valid, config, tmp_path, events.append)
     steps = [event for event in events if isinstance(event, Metrics)]
     assert [event.step for event in steps] == list(range(1, 25)) and result.steps == 24
     assert steps[0].train_loss > 4 and result.valid_loss is not None and result.valid_loss < 2
@@ -175,14 +178,14 @@ def test_it_learns_and_peft_reads_what_it_wrote(base: Path, tmp_path: Path) -> N
     model = peft_model(base, tmp_path / "adapter")
     with torch.no_grad():
         loss = -sum(sums(model, example) for example in valid) / 24
-    assert loss.item() == pytest.approx(result.valid_loss, rel=1e-4)
+    assert loss.item() == pytest.approx(result.valid_loss, rel=rel)
     with open_checkpoint(base) as checkpoint:
         read = open_adapter(tmp_path / "adapter", adapter_shapes(checkpoint.config))
     assert read.rank == 4 and len(read.parts) == 21
     assert {part.scale for part in read.parts.values()} == {2.0}
     assert sorted(path.name for path in (tmp_path / "epochs").iterdir()) == ["001", "002"]
     # A finished one is found again, without training.
-    assert train(base, rows(48), valid, CONFIG, tmp_path, pytest.fail) == result
+    assert train(base, rows(48), valid, config, tmp_path, pytest.fail) == result
     with pytest.raises(RequestError, match="a training of other rows and settings; use a new"):
         train(base, rows(47), valid, changed(seed=1), tmp_path)
 

@@ -15,6 +15,7 @@ CONFIG = TrainConfig(
     batch_size=4,
     num_epochs=2,
     save_every=3,
+    dtype="float32",  # on every machine
 )
 
 
