@@ -10,6 +10,8 @@
 namespace ff {
 namespace {
 
+constexpr size_t kAheadBytes = 256 << 10;  // of A a thread: it has to stay in a core's own cache
+
 // The largest magnitude: without their sign, bits of floats are in the order of the numbers.
 float largest(const float* x, int64_t n) {
   int32_t top = 0;
@@ -118,10 +120,9 @@ std::unique_ptr<Adapter> Executor::pack_adapter(const std::vector<AdapterPart>& 
     shape.is_int8 = op.quantise;
     shape.num_blocks = static_cast<int>(weight.num_blocks);
     starts.push_back(bytes);
-    bytes += shape.rank_panels() * shape.a_panel_bytes() +
-             static_cast<size_t>(weight.num_panels) * shape.b_panel_bytes();
+    bytes += shape.a_bytes() + static_cast<size_t>(weight.num_panels) * shape.b_panel_bytes();
   }
-  adapter->memory = Arena(bytes);
+  adapter->memory = spare_.take(bytes);
   for (size_t i = 0; i < parts.size(); ++i) {
     const AdapterPart& part = parts[i];
     LowRank& shape = adapter->ops[part.op][part.part];
@@ -152,6 +153,7 @@ int Executor::add_adapter(std::unique_ptr<Adapter> adapter) {
 
 void Executor::remove_adapter(int id) {
   require(id >= 0 && id < static_cast<int>(adapters_.size()) && adapters_[id], "unknown adapter");
+  spare_.keep(std::move(adapters_[id]->memory));
   adapters_[id].reset();
 }
 
@@ -208,6 +210,52 @@ void Executor::shrink(Op& op, const Activations& input, int thread) {
       kernels_.shrink(low, input, run.tile, run.first, run.count,
                       shrunk_ + int64_t{run.row} * kMaxParts + part, kMaxParts);
   });
+  look_ahead(op, thread);
+}
+
+// Sixteen adapters are as many bytes as the base, and the products of a batch leave half of the
+// memory's bandwidth: a panel's kernel asks for its B, and for a share of A of the next op.
+void Executor::look_ahead(const Op& op, int thread) {
+  Ahead& ahead = ahead_[thread];
+  ahead = Ahead{};
+  const Op* next = &op + 1;
+  const Op* const end = ops_.data() + ops_.size();
+  while (next < end && !next->is_adapted) ++next;
+  if (next == end) return;
+  ahead.op = next;
+  ahead.unit = next->low_split->first(thread);
+  ahead.end = next->low_split->first(thread + 1);
+  size_t bytes = 0;
+  const int64_t parts = static_cast<int64_t>(next->weights.size());
+  for (int64_t unit = ahead.unit; unit < ahead.end; ++unit)
+    bytes += runs(*next)[unit / parts].adapter->ops[next - ops_.data()][unit % parts].a_bytes();
+  int64_t panels = 0;
+  for (const Matrix* weight : op.weights) panels += weight->num_panels;
+  const size_t mine = static_cast<size_t>(panels / threads_.count() + 1);
+  ahead.bytes_each = (std::min(bytes, kAheadBytes) + mine - 1) / mine;
+}
+
+void Executor::fetch_with(const Op& op, int thread, int part, int64_t panel) {
+  Fetches& fetches = fetches_[thread];
+  fetches.count = 0;
+  if (!op.is_adapted) return;
+  for (const Run& run : runs(op)) {
+    const LowRank& low = run.adapter->ops[&op - ops_.data()][part];
+    if (low.rank > 0) fetches.add(low.b + panel * low.b_panel_bytes(), low.b_panel_bytes());
+  }
+  Ahead& ahead = ahead_[thread];
+  const int64_t parts = ahead.op ? static_cast<int64_t>(ahead.op->weights.size()) : 1;
+  for (size_t left = ahead.bytes_each; left > 0 && ahead.unit < ahead.end;) {
+    const Run& run = runs(*ahead.op)[ahead.unit / parts];
+    const LowRank& low = run.adapter->ops[ahead.op - ops_.data()][ahead.unit % parts];
+    const size_t bytes = std::min(left, low.a_bytes() - ahead.byte);
+    fetches.add(low.a + ahead.byte, bytes);
+    left -= bytes;
+    ahead.byte += bytes;
+    if (ahead.byte < low.a_bytes()) return;
+    ahead.byte = 0;
+    ++ahead.unit;
+  }
 }
 
 // out[row * 16 ...] += scale * B u, for one panel of a part's output rows.

@@ -230,6 +230,8 @@ void Executor::finish(const Sizes& sizes) {
     at += size;
     return start;
   };
+  ahead_.resize(threads_.count());
+  fetches_.resize(threads_.count());
   for (int i = 0; i < threads_.count(); ++i) {
     Scratch scratch;
     scratch.row = reinterpret_cast<float*>(take(bytes.row));
@@ -241,6 +243,7 @@ void Executor::finish(const Sizes& sizes) {
     scratch.sample = reinterpret_cast<float*>(take(bytes.per_vocab));
     scratch.counts = reinterpret_cast<int32_t*>(take(bytes.per_vocab));
     scratch.candidates = reinterpret_cast<int32_t*>(take(bytes.per_vocab));
+    scratch.fetches = &fetches_[i];
     scratch_.push_back(scratch);
     own_input_.push_back(take(bytes.own));
   }

@@ -211,6 +211,8 @@ class Executor {
   std::vector<Run> runs_of(const StepView& view, Rows rows) const;
   const std::vector<Run>& runs(const Op& op) const;
   void shrink(Op& op, const Activations& input, int thread);
+  void look_ahead(const Op& op, int thread);
+  void fetch_with(const Op& op, int thread, int part, int64_t panel);
   void add_delta(const Op& op, int part, int64_t panel, float* out) const;
   void store(Rows rows, const float* from, int width, const float* bias, const float* residual,
              int64_t stride, float* out) const;
@@ -271,7 +273,18 @@ class Executor {
   std::vector<std::unique_ptr<Split>> head_splits_;  // a group each
 
   std::vector<std::unique_ptr<Adapter>> adapters_;
+  mutable SpareArenas spare_;  // of adapters that are gone
   std::vector<Run> runs_, tail_runs_;
+
+  // What a thread will read of A in the next op that has adapters: units of its split from `unit`
+  // on, of which `byte` is next; `bytes_each` are asked for with each panel of this op.
+  struct alignas(128) Ahead {
+    const Op* op = nullptr;
+    int64_t unit = 0, end = 0;
+    size_t byte = 0, bytes_each = 0;
+  };
+  std::vector<Ahead> ahead_;      // a thread each
+  std::vector<Fetches> fetches_;  // a thread each
 };
 
 }  // namespace ff

@@ -28,6 +28,7 @@ struct LowRank {
   size_t a_panel_bytes() const {
     return static_cast<size_t>(num_blocks) * (is_int8 ? 64 + 512 : kBlock * 64);
   }
+  size_t a_bytes() const { return rank_panels() * a_panel_bytes(); }
   size_t b_panel_bytes() const {
     return is_int8 ? 64 + 64 * static_cast<size_t>(rank_groups()) : 64 * static_cast<size_t>(rank);
   }

@@ -211,6 +211,7 @@ void Executor::qkv(Op& op, int thread) {
         for (int t = tokens * p / panels; t < tokens * (p + 1) / panels; ++t)
           kernels_.prefetch_kv(layers_[spec.layer], shape, view_->slot_mapping[t],
                                static_cast<int>(head), part == 2);
+      fetch_with(op, thread, part, head * panels + p);
       kernels_.panel(*op.weights[part], head * panels + p, input, arithmetic_, scratch,
                      out + int64_t{p} * tokens * kPanelRows);
       add_delta(op, part, head * panels + p, out + int64_t{p} * tokens * kPanelRows);
@@ -378,6 +379,7 @@ void Executor::linear(Op& op, int thread) {
   float* out = value(op.spec.out);
   const float* residual = op.spec.residual >= 0 ? value(op.spec.residual) : nullptr;
   op.split->each(thread, [&](int64_t unit) {
+    fetch_with(op, thread, 0, unit);
     kernels_.panel(weight, unit, input, arithmetic_, scratch, scratch.out);
     const int64_t first = unit * kPanelRows;
     add_delta(op, 0, unit, scratch.out);
@@ -405,7 +407,9 @@ void Executor::gate_up(Op& op, int thread) {
     for (int64_t panel = begin; panel < end; ++panel, gate += floats) {
       float* up = gate + floats;
       const int64_t first = panel * kPanelRows;
+      fetch_with(op, thread, 0, panel);
       kernels_.panel(*op.weights[0], panel, input, arithmetic_, scratch, gate);
+      fetch_with(op, thread, 1, panel);
       kernels_.panel(*op.weights[1], panel, input, arithmetic_, scratch, up);
       add_delta(op, 0, panel, gate);
       add_delta(op, 1, panel, up);

@@ -38,6 +38,19 @@ inline bool is_turbo(Arithmetic arithmetic, int num_tokens) {
   return arithmetic == Arithmetic::Turbo && num_tokens >= 48;
 }
 
+// Memory that is read after a panel: its kernel asks for some of it with each block, so that the
+// bytes come while it computes. In pieces of a few cache lines; more than fit are left out.
+struct Fetches {
+  static constexpr int kMost = 256, kPieceBytes = 320;
+
+  void add(const uint8_t* from, size_t bytes) {
+    for (size_t at = 0; at < bytes && count < kMost; at += kPieceBytes) pieces[count++] = from + at;
+  }
+
+  int count = 0;
+  const uint8_t* pieces[kMost];
+};
+
 // A thread's own memory.
 struct Scratch {
   float* row;           // K floats: one normalised input row
@@ -49,6 +62,7 @@ struct Scratch {
   float* sample;        // vocabulary
   int32_t* counts;      // vocabulary, zero between calls
   int32_t* candidates;  // vocabulary
+  Fetches* fetches;     // of the panel that is next
 };
 
 constexpr int kAttnRows = 16;  // query rows (tokens x heads of a KV group) of a work item

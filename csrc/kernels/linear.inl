@@ -97,8 +97,26 @@ FF_INLINE void add_offsets(const Source& from, const Tile& tile, int b, f32* off
   }
 }
 
+// What a tile asks for: `each` pieces with a block.
+struct Asks {
+  Asks() = default;
+  Asks(const Fetches& fetches, int num_blocks)
+      : next(fetches.pieces),
+        end(fetches.pieces + fetches.count),
+        each((fetches.count + num_blocks - 1) / num_blocks) {}
+
+  void some() {
+    for (int i = 0; i < each && next < end; ++i, ++next)
+      for (int line = 0; line < Fetches::kPieceBytes; line += 64)
+        __builtin_prefetch(*next + line, 0, 2);
+  }
+
+  const uint8_t *const *next = nullptr, *const *end = nullptr;
+  int each = 0;
+};
+
 template <int M, class Source>
-static void quantised_tile(Source from, const Tile& tile, float* out) {
+static void quantised_tile(Source from, const Tile& tile, Asks asks, float* out) {
   using S = typename Source::Format;
   constexpr int kPerHalf = 8 / S::kHalves;
   f32 acc[M];
@@ -110,6 +128,7 @@ static void quantised_tile(Source from, const Tile& tile, float* out) {
   for (int b = 0; b < tile.num_blocks; ++b, from.next()) {
     const int32_t* words = tile.words + b * 8 * M;
     if constexpr (M >= 3) from.prefetch(kPrefetchBytes);
+    asks.some();
 #pragma GCC unroll 2
     for (int half = 0; half < S::kHalves; ++half) {
       Dot<S::kBits, kPerHalf> dot[M];
@@ -159,11 +178,12 @@ static void quantised_panel(const uint8_t* panel, const Activations& a, const Sc
   for (int t = 0; t < a.num_tiles; ++t) {
     const Tile tile = tile_of(a, t);
     float* to = out + 16 * a.start(t);
+    const Asks asks = t == 0 ? Asks(*scratch.fetches, a.num_blocks) : Asks();
     with_width(a.width(t), [&](auto width) {
       if (direct)
-        quantised_tile<width()>(FromPanel<S>{panel}, tile, to);
+        quantised_tile<width()>(FromPanel<S>{panel}, tile, asks, to);
       else
-        quantised_tile<width()>(FromScratch<S>{scratch.weights, scratch.scales}, tile, to);
+        quantised_tile<width()>(FromScratch<S>{scratch.weights, scratch.scales}, tile, asks, to);
     });
   }
 }

@@ -107,10 +107,7 @@ static void expand_int8(const uint8_t* panel, int groups, const Shrunk* from, in
 
 static void expand(const LowRank& part, int64_t panel_index, const Shrunk* from, int64_t stride,
                    int count, float* out) {
-  const size_t bytes = part.b_panel_bytes();
-  const uint8_t* panel = part.b + panel_index * bytes;
-  // The next panel, after others' have been read: too many streams for the hardware to follow.
-  for (size_t line = 0; line < bytes; line += 64) __builtin_prefetch(panel + bytes + line, 0, 3);
+  const uint8_t* panel = part.b + panel_index * part.b_panel_bytes();
   if (part.is_int8) {
     const int groups = part.rank_groups();
     if (groups == 4) return expand_int8<4>(panel, 4, from, stride, count, out);
