@@ -59,11 +59,13 @@ def test_agrees_with_transformers(
 
 
 @pytest.mark.parametrize("kind", FAMILIES)
+@pytest.mark.parametrize("max_scores", [attention.MAX_SCORES, 0])
 def test_gradients_agree_with_peft(
-    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, max_scores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Logits with the adapter, and the gradients of all of it, on the same files."""
     monkeypatch.setattr(functions, "TILE_ROWS", 37)
+    monkeypatch.setattr(attention, "MAX_SCORES", max_scores)
     tiny = tiny_model(kind)
     cap = tiny.config.extras.attention_softcap
     tiny.save(tmp_path / "base")

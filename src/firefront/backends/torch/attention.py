@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from firefront.backends.torch.functions import Attend
 from firefront.backends.torch.tree import Tree
 
 MAX_PADDING = 1.5  # pairs of query and key in a batch, over those of its segments
 LONG_LEN = 512  # from here on a plain causal batch is not worth a mask
+MAX_SCORES = 4 << 20  # of a batch that may be kept for backward; of more they are computed again
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -146,8 +148,12 @@ def _attend(
         x = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
     else:
         q = q.reshape(n, num_kv_heads, group * num_queries, head_dim)
-        mask = batch.mask(None if sees_all else window, group, q.dtype)
-        if softcap is None:
+        is_small = softcap is None and q.numel() // head_dim * num_keys <= MAX_SCORES
+        dtype = torch.float32 if is_small else q.dtype
+        mask = batch.mask(None if sees_all else window, group, dtype)
+        if is_small:
+            x = Attend.apply(q, k, v, mask, scale)
+        elif softcap is None:
             x = scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         else:
             scores = softcap * torch.tanh(q @ k.transpose(2, 3) * (scale / softcap))

@@ -119,6 +119,31 @@ class Gate(Function):
         return dboth, None
 
 
+class Attend(Function):
+    """softmax(scale * q k^T + mask) v, x (n, K, M, H) of q (n, K, M, H), k and v (n, K, l, H) and
+    the mask (n, 1, M, l) in float32. Scores are float32 whatever the dtype; their softmax is kept.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scale: float) -> Tensor:
+        scores = (q.float() * scale) @ k.float().transpose(2, 3)
+        seen = torch.softmax(scores.add_(mask), dim=-1).to(v.dtype)
+        x = seen @ v
+        ctx.save_for_backward(q, k, v, seen, x)
+        ctx.scale = scale
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, dx: Tensor) -> tuple[Any, ...]:
+        q, k, v, seen, x = ctx.saved_tensors
+        dv = seen.transpose(2, 3) @ dx
+        dseen = dx @ v.transpose(2, 3)
+        # Not torch's own derivative of softmax: its float32 bits depend on the number of threads.
+        dscores = dseen.sub_((dx * x).sum(dim=-1, keepdim=True)).mul_(seen)
+        dq, dk = dscores @ k, dscores.transpose(2, 3) @ q
+        return dq.mul_(ctx.scale), dk.mul_(ctx.scale), dv, None, None
+
+
 _ACT: dict[str, Any] = {
     "silu": torch.nn.functional.silu,
     "gelu_tanh": lambda x: torch.nn.functional.gelu(x, approximate="tanh"),
