@@ -236,9 +236,8 @@ void Executor::look_ahead(const Op& op, int thread) {
 }
 
 void Executor::fetch_with(const Op& op, int thread, int part, int64_t panel) {
-  Fetches& fetches = fetches_[thread];
-  fetches.count = 0;
   if (!op.is_adapted) return;
+  Fetches& fetches = fetches_[thread];
   for (const Run& run : runs(op)) {
     const LowRank& low = run.adapter->ops[&op - ops_.data()][part];
     if (low.rank > 0) fetches.add(low.b + panel * low.b_panel_bytes(), low.b_panel_bytes());

@@ -119,7 +119,6 @@ void Executor::head(Op& op, int thread) {
 void Executor::head_unit(const Op& op, const HeadGroup& group, int64_t unit,
                          const Activations& input, int thread) {
   const Scratch& scratch = scratch_[thread];
-  fetches_[thread].count = 0;
   int64_t panel = unit;
   if (!group.panels.empty()) {
     panel = group.panels[unit];

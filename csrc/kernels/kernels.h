@@ -38,8 +38,9 @@ inline bool is_turbo(Arithmetic arithmetic, int num_tokens) {
   return arithmetic == Arithmetic::Turbo && num_tokens >= 48;
 }
 
-// Memory that is read after a panel: its kernel asks for some of it with each block, so that the
-// bytes come while it computes. In pieces of a few cache lines; more than fit are left out.
+// Memory that is read after a panel: a small batch's kernel asks for some of it with each block,
+// so that the bytes come while it computes. In pieces of a few cache lines; more than fit are left
+// out. A panel's kernel leaves it empty.
 struct Fetches {
   static constexpr int kMost = 256, kPieceBytes = 320;
 

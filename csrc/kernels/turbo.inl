@@ -133,4 +133,5 @@ static void panel(const Matrix& weights, int64_t index, const Activations& input
     else
       quantised_panel<S>(from, input, scratch, out);
   });
+  scratch.fetches->count = 0;
 }
