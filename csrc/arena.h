@@ -3,6 +3,7 @@
 #pragma once
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -63,9 +64,8 @@ class Arena {
   size_t bytes_ = 0, reserved_ = 0;
 };
 
-// A few arenas that are not needed any more, for who needs the same size next: fresh memory costs a
-// fault and a cleared page for each 2 MiB, on a virtual machine often many times that. Any thread
-// may call.
+// A few arenas that nobody uses, for who needs the same size next: fresh memory costs a fault and a
+// cleared page for each 2 MiB, on a virtual machine often many times that. Any thread may call.
 class SpareArenas {
  public:
   // Zeros, as a new one has them.
@@ -73,11 +73,12 @@ class SpareArenas {
     Arena found;
     {
       std::lock_guard lock(mutex_);
-      for (size_t i = 0; i < kept_.size() && found.bytes() == 0; ++i)
-        if (kept_[i].bytes() == Arena::rounded(bytes)) {
-          found = std::move(kept_[i]);
-          kept_.erase(kept_.begin() + static_cast<ptrdiff_t>(i));
-        }
+      last_bytes_ = Arena::rounded(bytes);
+      const auto kept = find(last_bytes_);
+      if (kept != kept_.end()) {
+        found = std::move(*kept);
+        kept_.erase(kept);
+      }
     }
     if (found.bytes() == 0) return Arena(bytes);
     std::memset(found.data(), 0, found.bytes());
@@ -86,15 +87,40 @@ class SpareArenas {
 
   void keep(Arena arena) {
     std::lock_guard lock(mutex_);
-    size_t total = arena.bytes();
-    for (const Arena& each : kept_) total += each.bytes();
-    if (total <= kMost) kept_.push_back(std::move(arena));
+    if (has_room(arena.bytes())) kept_.push_back(std::move(arena));
+  }
+
+  // Another as large as the one that was last taken, its pages there, unless one is kept.
+  void refill() {
+    size_t bytes;
+    {
+      std::lock_guard lock(mutex_);
+      bytes = last_bytes_;
+      if (bytes == 0 || !has_room(bytes) || find(bytes) != kept_.end()) return;
+    }
+    try {
+      Arena fresh(bytes);
+      std::memset(fresh.data(), 0, bytes);
+      keep(std::move(fresh));
+    } catch (const std::bad_alloc&) {  // whoever needs it will ask, and say so
+    }
   }
 
  private:
   static constexpr size_t kMost = size_t{64} << 20;
+
+  std::vector<Arena>::iterator find(size_t bytes) {
+    return std::find_if(kept_.begin(), kept_.end(),
+                        [bytes](const Arena& each) { return each.bytes() == bytes; });
+  }
+  bool has_room(size_t bytes) const {
+    for (const Arena& each : kept_) bytes += each.bytes();
+    return bytes <= kMost;
+  }
+
   std::mutex mutex_;
   std::vector<Arena> kept_;
+  size_t last_bytes_ = 0;
 };
 
 }  // namespace ff

@@ -309,6 +309,8 @@ NB_MODULE(_native, m) {
              self.finish(sizes);
            })
       .def("pack_adapter", &pack_adapter, "parts"_a)
+      .def("make_room_ready", &ff::Executor::make_room_ready,
+           nb::call_guard<nb::gil_scoped_release>())
       .def(
           "add_adapter",
           [](ff::Executor& self, PackedAdapter& packed) {

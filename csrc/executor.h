@@ -108,6 +108,7 @@ class Executor {
 
   // Packing takes milliseconds and may run beside a step; adding and removing may not.
   std::unique_ptr<Adapter> pack_adapter(const std::vector<AdapterPart>& parts) const;
+  void make_room_ready() const { spare_.refill(); }  // for the next to be packed; beside steps too
   int add_adapter(std::unique_ptr<Adapter> adapter);
   void remove_adapter(int id);
 
@@ -273,7 +274,7 @@ class Executor {
   std::vector<std::unique_ptr<Split>> head_splits_;  // a group each
 
   std::vector<std::unique_ptr<Adapter>> adapters_;
-  mutable SpareArenas spare_;  // of adapters that are gone
+  mutable SpareArenas spare_;  // for adapters
   std::vector<Run> runs_, tail_runs_;
 
   // What a thread will read of A in the next op that has adapters: units of its split from `unit`

@@ -3,9 +3,7 @@
 // when a processor is idle does it.
 #pragma once
 #include <sched.h>
-#include <sys/mman.h>
 
-#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -23,15 +21,18 @@ class Prefault {
   }
 
   // Of whole pages from `data` on, zeroed as all new memory is. Whoever writes meanwhile loses
-  // nothing. Without threads or a kernel that can do it (5.14) memory comes as it is written.
+  // nothing. Page by page: one call for many would keep everybody else in the process from asking
+  // for memory while it runs. Without threads or idle scheduling memory comes as it is written.
   void start(uint8_t* data, size_t bytes) {
-#if defined(MADV_POPULATE_WRITE) && defined(SCHED_IDLE)
+#ifdef SCHED_IDLE
     try {
       thread_ = std::thread([this, data, bytes] {
         const sched_param none{};
         if (sched_setscheduler(0, SCHED_IDLE, &none) != 0) return;
-        for (size_t at = 0; at < bytes && !stop_.load(std::memory_order_relaxed); at += kPiece)
-          if (madvise(data + at, std::min(kPiece, bytes - at), MADV_POPULATE_WRITE) != 0) return;
+        for (size_t at = 0; at < bytes && !stop_.load(std::memory_order_relaxed); at += kPage) {
+          uint8_t zero = 0;  // written only over itself
+          std::atomic_ref(data[at]).compare_exchange_strong(zero, 0, std::memory_order_relaxed);
+        }
       });
     } catch (const std::system_error&) {
     }
@@ -41,7 +42,7 @@ class Prefault {
   }
 
  private:
-  static constexpr size_t kPiece = size_t{2} << 20;
+  static constexpr size_t kPage = 4096;  // the smallest there is
   std::atomic<bool> stop_{false};
   std::thread thread_;
 };

@@ -129,6 +129,28 @@ def test_any_size_of_a_rank_is_a_number(size: float) -> None:
     assert np.isfinite(np.stack(list(got.values()))).all()
 
 
+@pytest.mark.parametrize("isa", ISAS)
+def test_memory_of_another_or_made_ready_is_as_good_as_fresh(isa: str) -> None:
+    executor = cpu_executor(random_checkpoint(("Q4_1", "Q8_0"), seed=6), isa)
+    native = executor._native
+    full, sparse = (loras(executor.plan, rank, rank)[0] for rank in (32, 23))  # as many panels
+    sequence = [np.arange(1, 21, dtype=np.int32)]
+
+    def logits(adapter: int) -> np.ndarray:
+        return logits_of(executor, sequence, [[0, 1]], [(0, 0, 20)], [adapter])[0, 19]
+
+    native.make_room_ready()  # of no size yet
+    fresh = add(executor, sparse, 0.5)
+    want = logits(fresh)
+    native.remove_adapter(add(executor, full, 0.5))
+    reused = add(executor, sparse, 0.5)
+    for _ in range(2):
+        native.make_room_ready()
+    ready = add(executor, sparse, 0.5)
+    for adapter in (reused, ready):
+        np.testing.assert_array_equal(logits(adapter), want)
+
+
 def test_pack_adapter_refuses() -> None:
     executor = cpu_executor(random_checkpoint(("Q8_0",), seed=7), ISAS[0])
     native, plan = executor._native, executor.plan

@@ -147,6 +147,24 @@ def test_the_worker_runs_others_while_a_grammar_compiles() -> None:
     assert [(r.request_id, r.error_code) for r in refusals[1:]] == [("bad", "invalid_grammar")]
 
 
+def test_ready_for_the_next_adapter_only_in_a_lull() -> None:
+    taken: list[str] = []
+    all_put = threading.Event()
+
+    def read(ref: AdapterRef) -> str:
+        assert all_put.wait(10)
+        taken.append(ref.name)
+        return ref.name
+
+    reading = Preparing(None, read, lambda: taken.append("room"))
+    for name in ("a", "b"):
+        reading.read(AdapterRef(name=name, sha256=name, path=f"/at/{name}"))
+    all_put.set()
+    wait_until(lambda: "room" in taken)
+    assert taken == ["a", "b", "room"]
+    assert [packed for _, packed in reading.take()] == ["a", "b"]
+
+
 def test_the_worker_runs_others_while_an_adapter_is_read() -> None:
     go, post = threading.Event(), Post()
 

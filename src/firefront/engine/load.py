@@ -145,7 +145,7 @@ def load_engine(deployment: Deployment) -> "Loaded":
     from firefront.weights.fetch import model_name
 
     parts = _load(deployment)
-    preparing = Preparing(parts.grammars, parts.read_adapter)
+    preparing = Preparing(parts.grammars, parts.read_adapter, parts.executor.make_room_ready)
     engine = parts.engine(preparing)
     return Loaded(
         engine=engine,

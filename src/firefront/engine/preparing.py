@@ -17,6 +17,7 @@ from firefront.core.messages import AdapterRef, Submit
 from firefront.engine.grammar import Grammars, Guide
 
 MAX_WAITING = 1024
+LULL_S = 0.1  # without work: whoever waited for an adapter has had a first token
 _log = logging.getLogger(__name__)
 Compiled = tuple[Submit, "Guide | FirefrontError"]
 ReadAdapter = Callable[[AdapterRef], Any]  # reads and packs; FirefrontError says why it cannot
@@ -24,11 +25,17 @@ ReadAdapter = Callable[[AdapterRef], Any]  # reads and packs; FirefrontError say
 
 class Preparing:
     """Compiles the grammars of requests and reads adapters, in turn. `start` says whom to wake
-    when something is ready."""
+    when something is ready; `after_read` gets ready for the next adapter in a lull."""
 
-    def __init__(self, grammars: Grammars | None, read_adapter: ReadAdapter | None = None) -> None:
+    def __init__(
+        self,
+        grammars: Grammars | None,
+        read_adapter: ReadAdapter | None = None,
+        after_read: Callable[[], None] | None = None,
+    ) -> None:
         self._grammars = grammars
         self._read_adapter = read_adapter
+        self._after_read = after_read or _nobody
         self._wake: Callable[[], None] = _nobody
         self._todo: queue.SimpleQueue[Submit | AdapterRef] = queue.SimpleQueue()
         self._compiled: deque[Compiled] = deque()
@@ -100,12 +107,19 @@ class Preparing:
             self._thread.start()
 
     def _run(self) -> None:
+        is_ready = True  # for the next adapter
         while True:
-            work = self._todo.get()
+            try:
+                work = self._todo.get(timeout=None if is_ready else LULL_S)
+            except queue.Empty:
+                self._after_read()
+                is_ready = True
+                continue
             if isinstance(work, Submit):
                 self._compiled.append((work, self._guide(work)))
             else:
                 self._read.append((work, read_now(self._read_adapter, work)))
+                is_ready = False
             self._wake()
 
     def _guide(self, submit: Submit) -> Guide | FirefrontError:

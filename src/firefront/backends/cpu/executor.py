@@ -251,6 +251,11 @@ class CpuExecutor:
             parts.append((self.op_index[place.scope], place.part, low.a, low.b, low.scale))
         return self._native.pack_adapter(parts)
 
+    def make_room_ready(self) -> None:
+        """Have memory for the next adapter of the last one's size: fresh memory takes longer than
+        packing. May be called beside a step."""
+        self._native.make_room_ready()
+
     def add_adapter(self, packed: Any) -> int:
         """Take a packed adapter, once; its id for `StepInputs.adapter_ids`. Not beside a step."""
         adapter_id: int = self._native.add_adapter(packed)
