@@ -1,6 +1,5 @@
 """KL of the engine to the trainer: `python -m bench.tuned.parity MODEL ADAPTER ROWS int8|f32`."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -8,8 +7,7 @@ import msgspec
 
 
 def main(model: str, adapter: str, rows: str, activations: str) -> None:
-    if activations != "int8":
-        os.environ["FIREFRONT_ACTIVATIONS"] = activations
+    from firefront.core.deployment import load_deployment
     from firefront.text.tokenizer import load_tokenizer
     from firefront.tuning.jobs.canary import check_parity
     from firefront.tuning.jobs.check import read_examples
@@ -18,7 +16,8 @@ def main(model: str, adapter: str, rows: str, activations: str) -> None:
     path = str(fetch.resolve(model))
     read = read_examples(Path(rows), load_tokenizer(path), "supervised", 2048)
     examples = [example for row in read for example in row]
-    print(msgspec.json.encode(check_parity(path, Path(adapter), examples)).decode())
+    base = load_deployment(None, model=path, activations=activations)
+    print(msgspec.json.encode(check_parity(base, Path(adapter), examples)).decode())
 
 
 if __name__ == "__main__":

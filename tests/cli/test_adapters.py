@@ -17,6 +17,7 @@ from firefront.cli import adapter_places
 from firefront.cli.main import main
 from firefront.core.errors import ModelFileError
 from firefront.engine.parity import Parity
+from firefront.gateway.registering import open_contents
 from firefront.store.store import Store
 from firefront.text.tokenizer import load_tokenizer
 from firefront.weights.adapter import open_adapter
@@ -86,6 +87,7 @@ def test_without_a_server(tiny: Path, run: Run, tmp_path: Path) -> None:
     status, out, _ = run("rm", "mine", "tiny:b")
     assert (status, out) == (0, "removed tiny:mine\nremoved tiny:b\n")
     store = Store.open(None, tmp_path / "home")
+    open_contents(store)  # what was replaced goes when a server starts
     left = [path for path in store.adapter_folder.iterdir() if not path.name.startswith(".")]
     assert left == [] and store.adapters.list("local").items == []
     store.close()

@@ -148,6 +148,20 @@ def test_least_recently_used_out_pinned_and_running_never() -> None:
     assert rig.resident == {"g", "h", "i"}
 
 
+def test_a_pin_is_its_names_own() -> None:
+    """The same files under another name that nobody pinned."""
+    rig = Rig(max_adapters=2)
+    rig.ask("p", "same", is_pinned=True)
+    rig.run()
+    unpinned = AdapterRef(name="other", sha256=ref_of("same").sha256, path="/at/other")
+    rig.submit("q", [1, 2, 3], greedy(4), adapter=unpinned)
+    rig.run()
+    for name in ("a", "b", "c"):
+        rig.ask(name, name)
+        rig.run()
+    assert rig.resident == {"same", "c"}
+
+
 def test_others_pass_one_that_waits_for_its_adapter() -> None:
     rig = Rig(shelf=Shelf(delay=5))
     rig.ask("cold", "a", max_tokens=4)

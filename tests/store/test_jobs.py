@@ -75,6 +75,8 @@ def test_the_oldest_that_fits_is_first(store: Store) -> None:
     assert take(store, "a")[0].id == first.id
     assert take(store, "b")[0].id == second.id
     assert take(store, "c") is None
+    assert take(store, "c", models=["m", "other"], ids=[first.id]) is None
+    assert take(store, "c", models=["m", "other"], ids=[]) is None
     validating = take(store, "c", statuses=["validating_files"])
     assert validating[0].status == "validating_files"
     assert take(store, "d", models=["m", "other"])[0].model == "other"

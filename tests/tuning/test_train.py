@@ -202,6 +202,31 @@ def test_preferences_are_learned(base: Path, tmp_path: Path) -> None:
     assert result.valid_loss is not None and result.valid_loss < 0.62
 
 
+def test_a_reference_is_computed_once_for_each_row(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the first of two trainings, but for the rows that only the second has."""
+    computed: list[int] = []
+    real = Learner.reference
+
+    def counted(self: Learner, groups: Any, go: Any) -> Any:
+        computed.append(len(groups))
+        return real(self, groups, go)
+
+    monkeypatch.setattr(Learner, "reference", counted)
+    config, shared = changed(method="dpo", num_epochs=1), tmp_path / "reference.json"
+    train(base, pairs(12), pairs(4, seed=3), config, tmp_path / "a", reference=shared)
+    first = shared.read_bytes()
+    train(base, pairs(16), pairs(4, seed=3), config, tmp_path / "b", reference=shared)
+    assert computed == [12, 4, 4]
+    train(base, pairs(16), pairs(4, seed=3), config, tmp_path / "own")
+    assert computed == [12, 4, 4, 16, 4] and not (tmp_path / "own" / "training").exists()
+    shared.write_bytes(first)
+    train(base, pairs(12), [], config, tmp_path / "again", reference=shared)
+    train(base, pairs(12), [], config, tmp_path / "alone")
+    assert adapter_bytes(tmp_path / "again") == adapter_bytes(tmp_path / "alone")
+
+
 def test_pausing_anywhere_changes_nothing(base: Path, tmp_path: Path) -> None:
     """Told to pause at every third look, and obeying another number of threads at each."""
     config = changed(num_epochs=1, eval_every=2)

@@ -60,12 +60,12 @@ class Kept:
 
     def __init__(self, url: str | None) -> None:
         from firefront.gateway.auth import LOCAL_ACCOUNT
-        from firefront.gateway.registering import open_contents
         from firefront.store.store import Store
+        from firefront.weights.adapter_store import AdapterStore
 
         self._account = LOCAL_ACCOUNT
         self._store = Store.open(url)
-        self._contents = open_contents(self._store)
+        self._contents = AdapterStore(self._store.adapter_folder)
 
     def load(
         self, name: str, folder: Path, model: str | None, *, pin: bool, replace: bool

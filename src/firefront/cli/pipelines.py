@@ -170,6 +170,31 @@ def show(name: _Name, url: _Url = DEFAULT_URL, as_json: _Json = False) -> None:
 
 
 @app.command()
+def promote(
+    name: _Name,
+    run: Annotated[str, typer.Argument(help="Its id; one that was held back or rolled back too.")],
+    url: _Url = DEFAULT_URL,
+) -> None:
+    """Have a run's version serve, for requests from now on."""
+    api = _api(url)
+    path = f"/firefront/pipelines/{_find(api, name)['id']}/promote"
+    found = api.json("POST", path, json={"run": run})
+    print(f"{found['served_as']} is served by {found['serves']}")
+
+
+@app.command()
+def cancel(
+    name: _Name,
+    run: Annotated[str, typer.Argument(help="Its id.")],
+    url: _Url = DEFAULT_URL,
+) -> None:
+    """End a run and what it began; what serves goes on serving."""
+    api = _api(url)
+    api.json("POST", f"/firefront/pipelines/{_find(api, name)['id']}/runs/{run}/cancel")
+    print(f"{run} was cancelled")
+
+
+@app.command()
 def rollback(
     name: _Name,
     version: Annotated[

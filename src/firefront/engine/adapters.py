@@ -48,9 +48,13 @@ class AdapterUser(Protocol):
 class _Resident:
     adapter_id: int
     num_bytes: int
-    is_pinned: bool
+    pinned_as: set[str]  # by these names
     num_users: int = 0
     is_unloaded: bool = False  # goes with its last user
+
+    def pin(self, ref: AdapterRef) -> None:
+        """As its name says; what has the same files under another name may say otherwise."""
+        (self.pinned_as.add if ref.is_pinned else self.pinned_as.discard)(ref.name)
 
 
 class Adapters:
@@ -111,7 +115,8 @@ class Adapters:
         self._asked.add(ref.sha256)
         resident = self._residents.get(ref.sha256)
         if resident is not None:
-            resident.is_pinned, resident.is_unloaded = ref.is_pinned, False
+            resident.pin(ref)
+            resident.is_unloaded = False
             return ref.sha256 not in self._leaving
         if ref.sha256 not in self._packed:
             if ref.sha256 not in self._reading and self._may_read():
@@ -122,7 +127,8 @@ class Adapters:
         if not self._make_room(ref, num_bytes):
             return False
         adapter_id = self._executor.add_adapter(self._packed.pop(ref.sha256))
-        self._residents[ref.sha256] = _Resident(adapter_id, num_bytes, ref.is_pinned)
+        self._residents[ref.sha256] = resident = _Resident(adapter_id, num_bytes, set())
+        resident.pin(ref)
         self.num_bytes += num_bytes
         self.num_loads += 1
         return True
@@ -149,7 +155,8 @@ class Adapters:
         """Nobody needs it any more, even if it was pinned: it goes now or with its last user."""
         resident = self._residents.get(sha256)
         if resident is not None:
-            resident.is_pinned, resident.is_unloaded = False, True
+            resident.pinned_as.clear()
+            resident.is_unloaded = True
             if not resident.num_users:
                 self._evict(sha256)
 
@@ -208,12 +215,12 @@ class Adapters:
         free = [
             sha256
             for sha256, resident in self._residents.items()
-            if not resident.is_pinned and sha256 not in self._leaving
+            if not resident.pinned_as and sha256 not in self._leaving
         ]
         return sorted(free, key=lambda sha256: self._residents[sha256].num_users)
 
     def _check_possible(self, ref: AdapterRef, num_bytes: int) -> None:
-        pinned = [resident for resident in self._residents.values() if resident.is_pinned]
+        pinned = [resident for resident in self._residents.values() if resident.pinned_as]
         pinned_bytes = sum(resident.num_bytes for resident in pinned)
         if len(pinned) + 1 > self._max_adapters:
             raise RequestError(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
+from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError
 from firefront.fleet.job_process import DEFAULT_COMMAND, JobProcess
 from firefront.tuning.jobs.work_order import BUSY, IDLE, LOOK, WorkOrder
@@ -57,20 +58,22 @@ class JobLimits:
 
 
 class JobRunner:
-    """The lanes of one server. `models`: the names served and their files; `deploy` puts what a job
-    has made into service and gives what takes it back; `is_busy`: whether requests run just now."""
+    """The lanes of one server. `models`: the names served, and how; `deploy` puts what a job
+    has made into service and gives what takes it back; `is_busy`: whether requests run just now;
+    `ids`: the only jobs it works on, which may come later."""
 
     def __init__(
         self,
         store: "Store",
         *,
         lanes: Sequence[Lane],
-        models: Mapping[str, str],
+        models: Mapping[str, Deployment],
         store_url: str | None,
         is_busy: Callable[[], bool],
         deploy: "Callable[[StoredJob], Awaitable[Undo]]",
         command: Sequence[str] = DEFAULT_COMMAND,
         limits: JobLimits = JobLimits(),
+        ids: Sequence[str] | None = None,
     ) -> None:
         self._store = store
         self._lanes = lanes
@@ -80,6 +83,7 @@ class JobRunner:
         self._deploy = deploy
         self._command = command
         self._limits = limits
+        self._ids = ids
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._running: list[asyncio.Task[None]] = []
@@ -116,7 +120,7 @@ class JobRunner:
                 await asyncio.to_thread(sweep, self._store)
                 job = await self._store.run(
                     self._store.jobs.lease, owner, kind=lane.kind, statuses=lane.statuses,
-                    models=list(self._models), for_s=HELD_S,
+                    models=list(self._models), for_s=HELD_S, ids=self._ids,
                 )  # fmt: skip
                 if job is not None:
                     await self._work(Lease(job.account_id, job.id, owner), job)

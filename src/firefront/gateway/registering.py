@@ -61,7 +61,8 @@ def read_adapter(base_path: str, folder: Path) -> AdapterFacts:
 
 
 def open_contents(store: "Store") -> "AdapterStore":
-    """The adapters' files of a store, without what crashes left."""
+    """The adapters' files of a store, without what crashes left. For a server that starts: one that
+    runs may still need what no row has any more."""
     from firefront.weights.adapter_store import AdapterStore  # heavy
 
     contents = AdapterStore(store.adapter_folder)

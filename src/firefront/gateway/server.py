@@ -255,7 +255,7 @@ class _Server:
             self._gateway,
             store,
             store_url=self._options.store,
-            models=self._paths,
+            models={each.name: each.deployment for each in self._router.replicas},
             command=self._options.job_command,
             limits=self._options.job_limits,
         )

@@ -135,7 +135,9 @@ class Gateway:
             model = names[0]
         arm, route = None, self.pipelines.find(account_id, model)
         if route is not None:
-            model, arm = route.draw()
+            model, arm = route.draw(
+                lambda name: self.adapters.find(account_id, name) is not None
+            )
         name, replica, adapter = self.resolve(model, account_id)
         renderer = self._renderers.get(replica.name)
         if replica.failure is not None:

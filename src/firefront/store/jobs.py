@@ -202,8 +202,10 @@ class Jobs(JobLog):
         statuses: Sequence[Status],
         models: Sequence[str],
         for_s: int,
+        ids: Sequence[str] | None = None,
     ) -> StoredJob | None:
-        """The oldest job of these statuses that nobody works on, now worked on by `owner`.
+        """The oldest job of these statuses that nobody works on, now worked on by `owner`; of
+        `ids` only, if they are given.
 
         None if there is none. A queued job runs from now on. One whose worker let its lease run out
         counts a death more.
@@ -213,7 +215,7 @@ class Jobs(JobLog):
         chosen = (
             sa.select(jobs)
             .where(jobs.c.kind == kind, jobs.c.status.in_(statuses), jobs.c.model.in_(models))
-            .where(is_free)
+            .where(is_free, sa.true() if ids is None else jobs.c.id.in_(ids))
             .order_by(jobs.c.seq)
             .limit(1)
             .with_for_update(skip_locked=True)

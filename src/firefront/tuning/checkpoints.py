@@ -2,7 +2,7 @@
 
     FOLDER/
       training/00000120/      the state after step 120: state.safetensors and state.json
-      training/reference/     dpo: log-probabilities without the adapter
+      training/reference.json dpo: log-probabilities without the adapter (`references`)
       epochs/001/             the adapter after an epoch
       adapter/, result.json   when it is done
       metrics.csv
@@ -106,13 +106,10 @@ class Checkpoints:
         for path in older:
             _remove(path)
 
-    def reference(self, compute: Callable[[], Arrays]) -> Arrays:
-        """What was computed once for this training, now or before."""
-        path = self._folder / _TRAINING / "reference"
-        if not path.exists():
-            arrays = compute()
-            _publish(path, lambda folder: write_safetensors(folder / _STATE, arrays))
-        return _read(path / _STATE)
+    @property
+    def reference(self) -> Path:
+        """The file of dpo's reference."""
+        return self._folder / _TRAINING / "reference.json"
 
     def save_epoch(self, epoch: int, write: Callable[[Path], None]) -> Path:
         """The adapter after an epoch."""

@@ -12,6 +12,7 @@ import msgspec
 from firefront.core.errors import RequestError
 from firefront.weights.adapter_config import MAX_RANK
 
+Schedule = Literal["cosine", "linear"]
 LEARNING_RATE = {"supervised": 2e-4, "dpo": 2e-5}
 
 
@@ -45,7 +46,7 @@ class OptimizerSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     which the rate rises; after it, it falls to nothing."""
 
     learning_rate: float | None = None
-    schedule: Literal["cosine", "linear"] = "cosine"
+    schedule: Schedule = "cosine"
     warmup: float = 0.03
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0

@@ -23,7 +23,7 @@ from firefront.models import trace_model
 from firefront.tuning.adapter_file import write_adapter
 from firefront.tuning.alarms import new_alarms, note_loss
 from firefront.tuning.batches import Group, rows_of_step, steps_per_epoch
-from firefront.tuning.checkpoints import Arrays, Checkpoints, MetricsFile, Progress
+from firefront.tuning.checkpoints import Checkpoints, MetricsFile, Progress
 from firefront.tuning.events import (
     EpochSaved,
     Evaluation,
@@ -38,6 +38,7 @@ from firefront.tuning.events import (
 from firefront.tuning.examples import Example
 from firefront.tuning.learner import Interrupted, Learner
 from firefront.tuning.objectives import DPO_EVEN, Dpo, Objective, Supervised
+from firefront.tuning.references import References
 from firefront.tuning.settings import TrainConfig
 from firefront.weights.checkpoint import Checkpoint, open_checkpoint
 from firefront.weights.quant import dequantize
@@ -55,14 +56,16 @@ def train(
     on_event: Callable[[Event], None] = lambda event: None,
     wanted: Callable[[], Wanted] = lambda: "run",
     num_threads: Callable[[], int] | None = None,
+    reference: Path | None = None,
 ) -> TrainResult:
     """Train an adapter for the model of a .gguf file or folder; pairs of preferred and rejected
     for dpo.
 
     Goes on where `folder` says that it was; a finished one is not trained again. `wanted` is asked
-    and `num_threads` obeyed before every pack, a second or so. RequestError: the settings or rows
-    do not fit the model or the folder; TrainingError: the rows or settings make it fail;
-    StorageFullError: no room for a checkpoint, the one before is kept.
+    and `num_threads` obeyed before every pack, a second or so. `reference`: the file of dpo's
+    reference, if other trainings of the base share it. RequestError: the settings or rows do not
+    fit the model or the folder; TrainingError: the rows or settings make it fail; StorageFullError:
+    no room for a checkpoint, the one before is kept.
     """
     groups, valid_groups = _groups(train_examples, config), _groups(valid_examples, config)
     if not groups:
@@ -73,7 +76,8 @@ def train(
         files = Checkpoints(folder, identity)
         if (result := files.result()) is not None:
             return result
-        model = _torch_model(base, training_dtype(config.dtype))
+        dtype = training_dtype(config.dtype)
+        model = _torch_model(base, dtype)
     training = _Training(Learner(model, config), groups, valid_groups, config, files)
     asked: list[Wanted] = ["run"]
 
@@ -86,7 +90,8 @@ def train(
     metrics = MetricsFile(folder / "metrics.csv", training.progress)
     name = Path(model_path).name
     try:
-        training.prepare(go)
+        known = References(reference or files.reference, f"{identity['model']} {dtype}")
+        training.prepare(known, go)
         while training.is_eval_due or not training.is_done:
             event = training.evaluate(go) if training.is_eval_due else training.step(go)
             metrics.add(event)
@@ -162,20 +167,18 @@ class _Training:
     def is_save_due(self) -> bool:
         return self.progress.step % self._config.save_every == 0
 
-    def prepare(self, go: Callable[[], bool]) -> None:
+    def prepare(self, known: References, go: Callable[[], bool]) -> None:
         """What has to be known before the first step: dpo's reference."""
         if self._config.method != "dpo":
             return
-        learner = self._learner
+        learner, beta = self._learner, self._config.beta
 
-        def compute() -> Arrays:
-            sets = {"train": self._groups, "valid": self._valid_groups}
-            return {name: learner.reference(rows, go) for name, rows in sets.items() if rows}
+        def objective(groups: list[Group]) -> Dpo:
+            return Dpo(beta, known.of(groups, lambda missing: learner.reference(missing, go)))
 
-        found = self._files.reference(compute)
-        self._objective = Dpo(self._config.beta, found["train"])
+        self._objective = objective(self._groups)
         if self._valid_groups:
-            self._valid_objective = Dpo(self._config.beta, found["valid"])
+            self._valid_objective = objective(self._valid_groups)
 
     def step(self, go: Callable[[], bool]) -> Metrics:
         """Learn from one batch."""

@@ -92,6 +92,8 @@ def test_a_run_and_its_end(http: httpx2.Client, create: Any) -> None:
     assert [event["message"] for event in events][:2] == ["Created run", "data: succeeded"]
     listed = http.get(url).json()
     assert [one["id"] for one in listed["data"]] == [run["id"]] and not listed["has_more"]
+    made_none = http.post(url.replace("/runs", "/promote"), json={"run": run["id"]})
+    assert refused(made_none)[:2] == (400, "run")
     second = http.post(url, json={}).json()
     assert http.post(f"{url}/{second['id']}/cancel").json()["status"] == "cancelled"
     assert http.post(f"{url}/{second['id']}/cancel").json()["error"]["code"] == "invalid_job_status"
@@ -107,6 +109,15 @@ def test_a_run_and_its_end(http: httpx2.Client, create: Any) -> None:
         ({"data": {}}, 400, "data"),
         ({"data": {"traffic": {"limit": 0}}}, 400, "data.traffic.limit"),
         ({"data": {"traffic": {"method": "other"}}}, 400, "data.traffic.method"),
+        (
+            {
+                "data": {"traffic": {"method": "supervised"}},
+                "tuning": {"method": "dpo"},
+                "evaluation": {"file": "x"},
+            },
+            400,
+            "data.traffic.method",
+        ),
         ({"data": {"traffic": {"scores": 1}}}, 400, "data.traffic.scores"),
         ({"data": {"files": "x"}}, 400, None),
         ({"canary": {"share": "x"}}, 400, "canary.share"),
@@ -132,6 +143,8 @@ def test_what_is_not_there(http: httpx2.Client, create: Any) -> None:
     assert http.post(f"{URL}/pipe-x/runs", json={}).status_code == 404
     assert http.get(f"{url}/runs/run-x").status_code == 404
     assert http.post(f"{url}/runs", json={"replay": "run-x"}).status_code == 404
+    assert http.post(f"{url}/promote", json={"run": "run-x"}).status_code == 404
+    assert refused(http.post(f"{url}/promote", json={}))[:2] == (400, "run")
     assert refused(http.post(f"{url}/rollback", json={}))[:2] == (400, "version")
     assert refused(http.post(f"{url}/rollback", json={"version": 4}))[:2] == (400, "version")
     assert http.post(f"{url}/rollback", json={"version": 0}).json()["version"] is None

@@ -5,10 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from firefront.core.errors import NotFoundError, RequestError
+from firefront.core.errors import NotFoundError, OverloadedError, RequestError
 from firefront.gateway.pipelines.registry import Route
 from firefront.store.job_log import Entry
 from firefront.tuning.jobs import evaluation, request
+from firefront.tuning.pipelines.arms import Arm
+from firefront.tuning.pipelines.run import promoted_by_hand
+from firefront.tuning.pipelines.versions import Versions
 from tests.gateway.pipelines.world import BAD, World
 from tests.store.inside import add_completion
 
@@ -18,10 +21,14 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path / "home")
 
 
+def draw(route: Route) -> tuple[str, Arm | None]:
+    return route.draw(lambda name: True)
+
+
 def answer(route: Route, num: int, *, errors: int = 0) -> None:
     """Requests, all answered but for those of the tried version that end in errors."""
     for number in range(num):
-        _, arm = route.draw()
+        _, arm = draw(route)
         if arm is None:
             continue
         if arm is route.tried and number < errors:
@@ -33,17 +40,17 @@ def answer(route: Route, num: int, *, errors: int = 0) -> None:
 def test_from_rows_to_a_version_that_serves(world: World) -> None:
     async def go() -> None:
         route = await world.pipeline(canary={"share": 0.5, "min_requests": 20})
-        assert route.draw() == ("m", None)
+        assert draw(route) == ("m", None)
         async with world.serving():
             job = world.run(route)
             tried = await world.until(lambda: route.versions.trial)
             assert tried.model.startswith("m:ft-intent-") and tried.run_id == job.id
-            assert {route.draw()[0] for _ in range(100)} == {"m", tried.model}
+            assert {draw(route)[0] for _ in range(100)} == {"m", tried.model}
             answer(route, 100)
             done = await world.ended(job)
         state = world.state(job)
         assert done.status == "succeeded" and state.result == "promoted", done.error
-        assert route.draw() == (tried.model, None) and route.versions.current == 1
+        assert draw(route) == (tried.model, None) and route.versions.current == 1
         assert [step.kind for step in state.steps] == [
             "data", "cleanse", "tune", "evaluate", "gate", "canary", "promote",
         ]  # fmt: skip
@@ -69,7 +76,7 @@ def test_from_rows_to_a_version_that_serves(world: World) -> None:
         assert set(world.statuses(second)) == {"data", "cleanse", "tune", "evaluate", "gate"}
         again = World(world.store.job_folder.parents[1])
         await again.gateway.pipelines.load(again.store)
-        assert again.gateway.pipelines.find("local", "intent").draw() == (tried.model, None)
+        assert draw(again.gateway.pipelines.find("local", "intent")) == (tried.model, None)
 
     asyncio.run(go())
 
@@ -84,7 +91,7 @@ def test_a_version_that_does_harm_is_rolled_back(world: World) -> None:
             await world.ended(job)
         state = world.state(job)
         assert state.result == "rolled_back" and "ended in an error" in state.reasons[0]
-        assert route.versions.trial is None and route.draw() == ("m", None)
+        assert route.versions.trial is None and draw(route) == ("m", None)
         assert "promote" not in world.statuses(job)
 
     asyncio.run(go())
@@ -155,7 +162,96 @@ def test_cancelled_in_the_canary(world: World) -> None:
             await world.until(lambda: route.versions.trial)
             world.store.jobs.cancel("local", job.id, Entry(message="x"))
             await world.until(lambda: route.versions.trial is None)
-        assert route.draw() == ("m", None)
+        assert draw(route) == ("m", None)
+
+    asyncio.run(go())
+
+
+def test_cancelled_when_nobody_drives_it(world: World) -> None:
+    """Its server was killed: the next one ends what it tried, though it cannot be leased."""
+
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5})
+        job = world.run(route)
+        async with world.serving():
+            await world.until(lambda: route.versions.trial)
+        assert route.versions.trial is not None and world.get(job).finished_at is None
+        world.store.jobs.cancel("local", job.id, Entry(message="x"))
+        again = World(world.store.job_folder.parents[1])
+        await again.gateway.pipelines.load(again.store)
+        async with again.serving():
+            found = again.gateway.pipelines.find("local", "intent")
+            await again.until(lambda: found.versions.trial is None)
+            second = again.run(found)
+            trial = await again.until(lambda: found.versions.trial)
+            assert trial.run_id == second.id
+
+    asyncio.run(go())
+
+
+def test_a_store_that_is_busy_for_a_moment(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0.5, "min_requests": 20})
+        renew, num_busy = world.store.jobs.renew, 0
+
+        def busy(*args: object, **over: object) -> object:
+            nonlocal num_busy
+            num_busy += 1
+            if num_busy % 4 == 0:
+                raise OverloadedError("the database is busy; try again", retry_after_s=1.0)
+            return renew(*args, **over)
+
+        monkeypatch.setattr(world.store.jobs, "renew", busy)
+        async with world.serving():
+            job = world.run(route)
+            await world.until(lambda: route.versions.trial)
+            answer(route, 100)
+            done = await world.ended(job)
+        assert done.status == "succeeded" and done.num_deaths == 0 and num_busy > 8
+        assert world.state(job).result == "promoted" and len(world.made) == 2
+
+    asyncio.run(go())
+
+
+def test_a_version_that_is_gone_is_answered_for_by_the_base(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0})
+        async with world.serving():
+            await world.ended(world.run(route))
+        serving = route.versions.serving
+        assert serving is not None and draw(route) == (serving.model, None)
+        assert route.draw(lambda name: name != serving.model) == ("m", None)
+
+    asyncio.run(go())
+
+
+def test_promoted_by_hand(world: World) -> None:
+    async def go() -> None:
+        route = await world.pipeline(canary={"share": 0})
+        world.decisions = [BAD]
+        async with world.serving():
+            held = world.run(route)
+            with pytest.raises(RequestError, match="has not ended"):
+                promoted_by_hand(world.get(held), route.versions, 0)
+            await world.ended(held)
+            await world.ended(world.run(route))
+        first, second = world.state(held).made("tune")["model"], route.versions.serving
+        assert second is not None and second.number == 1 and second.model != first
+
+        async def by_hand() -> Versions:
+            run = world.get(held)
+            changed = await world.gateway.pipelines.change(
+                "local", route.row.id, lambda versions: promoted_by_hand(run, versions, 7)
+            )
+            return changed.versions
+
+        assert (await by_hand()).serving.model == first
+        assert [version.number for version in (await by_hand()).all] == [1, 2]  # not a third
+        world.store.files.delete("local", world.rows)
+        async with world.serving():
+            failed = await world.ended(world.run(route))
+        with pytest.raises(RequestError, match="made no version"):
+            promoted_by_hand(failed, route.versions, 0)
 
     asyncio.run(go())
 
@@ -186,7 +282,7 @@ def test_a_job_that_fails_fails_the_run(world: World, kind: str) -> None:
             job = await world.ended(world.run(route))
         assert job.status == "failed" and job.error["message"].endswith("line 3 is no row")
         assert job.error["message"].startswith(("ftjob-", "eval-"))
-        assert route.draw() == ("m", None)
+        assert draw(route) == ("m", None)
 
     asyncio.run(go())
 
@@ -224,6 +320,28 @@ def test_a_replay_makes_it_again(world: World) -> None:
         assert state.result == "replayed"
         assert state.reasons == [f"It made the same adapter as {first.id}, with the same decision."]
         assert "another adapter" in world.state(other).reasons[0]
+
+    asyncio.run(go())
+
+
+def test_traffic_is_the_pipelines_own_unless_it_says_whose(world: World) -> None:
+    async def go() -> None:
+        for number, model in enumerate(["m:intent", "m", "m:other", "m:intent", "m:intent"]):
+            add_completion(
+                world.store, f"c{number}", model=model,
+                request={"messages": [{"role": "user", "content": f"{model} {number}"}]},
+                answer={"choices": [{
+                    "index": 0, "finish_reason": "stop",
+                    "message": {"role": "assistant", "content": "yes"},
+                }]},
+            )  # fmt: skip
+        for traffic, num_rows in (({}, 3), ({"model": "m"}, 1)):
+            route = await world.pipeline(canary={"share": 0}, data={"traffic": traffic})
+            async with world.serving():
+                job = world.run(route)
+                await world.ended(job)
+            assert world.state(job).made("data")["rows"] == num_rows
+            await world.gateway.pipelines.remove("local", route.row.id)
 
     asyncio.run(go())
 

@@ -1,6 +1,7 @@
 """A store, a model whose jobs are played, and a runner: what tests of jobs happen in."""
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError
 from firefront.fleet.jobs import EVALUATION_LANES, TUNING_LANES, JobLimits, JobRunner
 from firefront.store.jobs import StoredJob
@@ -37,6 +39,7 @@ class World:
         self.model = tmp_path / "model"
         self.model.mkdir()
         self.deployed: dict[str, bytes] = {}
+        self.configs: dict[str, Any] = {}
         self.undone = 0
         self.is_busy = False
         self.refuses: FirefrontError | None = None
@@ -75,6 +78,8 @@ class World:
             whole = SafetensorsFile(Path(folder) / "adapter_model.safetensors")
             assert len(whole.tensors) == 2
             whole.close()
+            config = Path(folder) / "adapter_config.json"
+            self.configs[model] = json.loads(config.read_bytes())
             self.deployed[model] = (Path(folder) / "adapter_model.safetensors").read_bytes()
 
         async def undo() -> None:
@@ -85,7 +90,8 @@ class World:
     @asynccontextmanager
     async def running(self, **options: Any) -> AsyncIterator[JobRunner]:
         runner = JobRunner(
-            self.store, lanes=TUNING_LANES + EVALUATION_LANES, models={"m": str(self.model)},
+            self.store, lanes=TUNING_LANES + EVALUATION_LANES,
+            models={"m": Deployment(model=str(self.model))},
             store_url=None, is_busy=lambda: self.is_busy, deploy=self.deploy,
             **{"command": COMMAND, "limits": LIMITS, **options},
         )  # fmt: skip

@@ -1,10 +1,10 @@
 """A job's process whose work is played: short steps, a state on disk now and then.
 
 The model's path is a folder; files in it make the trainer misbehave: `nan` (a row of line 3),
-`full` (no room), `crash` (an error of ours), `die` (the process ends), `die_late` (in step 5 of the
-training itself), `die_saving` (before a state is on disk), `hold` (no step is made), `deaf` (it
-does not stop). What it was told of threads goes into `threads`, what was evaluated into
-`evaluated`; `bad`: a row that cannot be evaluated.
+`full` (no room), `crash` (an error of ours), `busy` (the store is, once), `die` (the process ends),
+`die_late` (in step 5 of the training itself), `die_saving` (before a state is on disk), `hold` (no
+step is made), `deaf` (it does not stop). What it was told of threads goes into `threads`, what was
+evaluated into `evaluated`; `bad`: a row that cannot be evaluated.
 """
 
 import json
@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from firefront.core.errors import StorageFullError
+from firefront.core.deployment import Deployment
+from firefront.core.errors import OverloadedError, StorageFullError
 from firefront.tuning.adapter_file import write_adapter
 from firefront.tuning.events import EpochSaved, Evaluation, Metrics, TrainingError, TrainResult
 from firefront.tuning.jobs.canary import Parity
@@ -39,6 +40,7 @@ def train(
     on_event: Callable[[Any], None],
     wanted: Callable[[], str],
     num_threads: Callable[[], int],
+    reference: Path,
 ) -> TrainResult:
     folder.mkdir(parents=True, exist_ok=True)
     misbehave(Path(model_path))
@@ -108,6 +110,9 @@ def misbehave(model: Path) -> None:
         raise StorageFullError("the checkpoint after step 4 does not fit; free some space")
     if (model / "crash").exists():
         raise ZeroDivisionError
+    if (model / "busy").exists():
+        (model / "busy").unlink()
+        raise OverloadedError("the database is busy", retry_after_s=1.0)
     die_if(model / "die")
 
 
@@ -116,7 +121,7 @@ def die_if(told: Path) -> None:
         os._exit(9)
 
 
-def check_parity(model_path: str, adapter: Path, examples: Any) -> Parity:
+def check_parity(base: Deployment, adapter: Path, examples: Any) -> Parity:
     assert {path.name for path in adapter.iterdir()} == {
         "adapter_config.json",
         "adapter_model.safetensors",

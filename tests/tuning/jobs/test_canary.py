@@ -4,9 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from firefront.core.deployment import Deployment
 from firefront.tuning.adapter_file import write_adapter
 from firefront.tuning.examples import Example
 from firefront.tuning.jobs.canary import MAX_TOKENS, CanaryError, check_parity, divergence, sample
@@ -20,15 +22,15 @@ LORA = LoraSettings(rank=4, alpha=8.0)
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(save_chat_model(tmp_path_factory.mktemp("model")))
+def base(tmp_path_factory: pytest.TempPathFactory) -> Deployment:
+    return Deployment(model=str(save_chat_model(tmp_path_factory.mktemp("model"))))
 
 
 @pytest.fixture
-def make_adapter(model: str, tmp_path: Path) -> Callable[[float], Path]:
+def make_adapter(base: Deployment, tmp_path: Path) -> Callable[[float], Path]:
     def make(size: float) -> Path:
         rng = np.random.default_rng(0)
-        with open_checkpoint(model) as checkpoint:
+        with open_checkpoint(base.model) as checkpoint:
             shapes = adapter_shapes(checkpoint.config)
         folder = tmp_path / f"adapter{size}"
         folder.mkdir()
@@ -51,14 +53,24 @@ def examples(num: int = 8, length: int = 40) -> list[Example]:
     ]
 
 
-def test_a_sound_adapter_passes(model: str, make_adapter: Callable[[float], Path]) -> None:
-    parity = check_parity(model, make_adapter(0.3), examples())
+@pytest.mark.parametrize(
+    ("served", "limit"),
+    [({}, 6e-3), ({"kv_dtype": "int8"}, 6e-3), ({"activations": "f32"}, 1e-5)],
+)
+def test_a_sound_adapter_passes(
+    base: Deployment,
+    make_adapter: Callable[[float], Path],
+    served: dict[str, Any],
+    limit: float,
+) -> None:
+    served_so = msgspec.structs.replace(base, **served)
+    parity = check_parity(served_so, make_adapter(0.3), examples())
     assert parity.num_tokens == 8 * 39
-    assert parity.adapter_kl < 6e-3 < parity.effect
+    assert parity.adapter_kl < limit and parity.effect > 6e-3
 
 
 def test_another_scale_is_found(
-    model: str, make_adapter: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch
+    base: Deployment, make_adapter: Callable[[float], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The engine would be given an adapter of half the strength."""
     from firefront.weights import adapter as module
@@ -76,15 +88,15 @@ def test_another_scale_is_found(
 
     monkeypatch.setattr(module, "open_adapter", halved)
     with pytest.raises(CanaryError, match="does not say what the trainer says"):
-        check_parity(model, make_adapter(0.3), examples())
+        check_parity(base, make_adapter(0.3), examples())
     assert len(calls) == 2
 
 
 def test_an_adapter_that_does_nothing_is_found(
-    model: str, make_adapter: Callable[[float], Path]
+    base: Deployment, make_adapter: Callable[[float], Path]
 ) -> None:
     with pytest.raises(CanaryError, match="changes nothing"):
-        check_parity(model, make_adapter(0.0), examples())
+        check_parity(base, make_adapter(0.0), examples())
 
 
 def test_the_sample_is_bounded() -> None:

@@ -47,6 +47,9 @@ def test_what_is_given_stands() -> None:
     choice = chosen(n_epochs=7, batch_size=3)
     assert (choice.num_epochs, choice.batch_size) == (7, 3)
     assert chosen("dpo", beta=0.5).beta == 0.5
+    assert (chosen().rslora, chosen().schedule) == (False, "cosine")
+    choice = chosen(use_rslora=True, lr_scheduler_type="linear")
+    assert (choice.rslora, choice.schedule) == (True, "linear")
 
 
 def test_preferences_are_learned_by_smaller_steps() -> None:

@@ -94,6 +94,34 @@ def test_what_goes_wrong_is_said(world: World, how: str, code: str, words: str) 
         assert any("Internal error (ZeroDivisionError)" in line for line in world.events(job))
 
 
+def test_a_store_that_is_busy_ends_no_job(world: World) -> None:
+    (world.model / "busy").touch()
+    job = world.job(n_epochs=1)
+
+    async def run() -> StoredJob:
+        async with world.running():
+            return await world.ended(job)
+
+    done = asyncio.run(run())
+    assert done.status == "succeeded", done.error
+    assert "the database is busy; the work is taken up again" in world.events(job)
+
+
+def test_only_the_jobs_that_it_is_told_of(world: World) -> None:
+    others, ids = world.job(n_epochs=1), []
+
+    async def run() -> None:
+        async with world.running(ids=ids) as runner:
+            mine = world.job(n_epochs=1, use_rslora=True)
+            ids.append(mine.id)
+            runner.wake()
+            assert (await world.ended(mine)).status == "succeeded"
+
+    asyncio.run(run())
+    assert world.get(others).status == "validating_files"
+    assert {config["use_rslora"] for config in world.configs.values()} == {True}
+
+
 def test_pause_resume_and_cancel_reach_the_process(world: World) -> None:
     job = world.job(n_epochs=50)
 

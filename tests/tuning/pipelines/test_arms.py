@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from firefront.tuning.pipelines.arms import Arm, fisher, is_lower, judge
+from firefront.tuning.pipelines.arms import EARLY, Arm, fisher, judge, lower
 from firefront.tuning.pipelines.definition import PipelineCanary
 
 RULE = PipelineCanary(share=0.1, min_requests=50, max_s=1000)
@@ -30,12 +30,30 @@ def test_fisher_is_a_probability_and_falls_with_what_is_found() -> None:
     assert fisher(3, 10, 0, 0) == fisher(0, 0, 3, 10) == 1.0
 
 
-def test_a_mean_that_is_lower() -> None:
+def test_scores_that_are_lower() -> None:
     low, high = [0.2, 0.3, 0.25, 0.4, 0.1], [0.8, 0.7, 0.9, 0.75, 0.6]
-    assert is_lower(low, high) < 1e-6 and is_lower(high, low) > 1 - 1e-6
-    assert is_lower(low, low) == pytest.approx(0.5)
-    assert is_lower(low[:4], high) == 1.0  # too few
-    assert is_lower([0.0] * 5, [1.0] * 5) == 0.0 and is_lower([1.0] * 5, [1.0] * 5) == 1.0
+    assert lower(low, high) == pytest.approx(1 / 252) and lower(high, low) == 1.0
+    assert lower(low * 4, high * 4) < 1e-9
+    assert lower(low, low) > 0.5 and lower([1.0] * 5, [1.0] * 5) == 1.0
+    assert lower(low[:4], high) == 1.0  # too few
+    assert lower([0.0] * 5, [1.0] * 30 + [0.0] * 70) > 0.1  # five that most would get
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3, 0.5, 0.8])
+def test_thumbs_that_are_noise_are_seldom_taken_for_harm(rate: float) -> None:
+    """Equal versions, looked at after every 25 answers that were judged."""
+
+    def fooled(seed: int) -> bool:
+        rng = random.Random(seed)
+        tried: list[float] = []
+        control: list[float] = []
+        for number in range(1000):
+            (tried if rng.random() < 0.1 else control).append(float(rng.random() < rate))
+            if number % 25 == 0 and lower(tried, control) < EARLY:
+                return True
+        return False
+
+    assert sum(fooled(seed) for seed in range(40)) <= 1
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ class Hyperparameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, 
     ] = "auto"
     learning_rate: Annotated[Auto | float, doc("the highest rate itself; not OpenAI's")] = "auto"
     lora_rank: Annotated[Auto | int, doc("of the adapter; not OpenAI's")] = "auto"
+    use_rslora: Annotated[
+        bool, doc("scale by the root of the rank, for high ranks; not OpenAI's")
+    ] = False
+    lr_scheduler_type: Annotated[
+        Literal["cosine", "linear"], doc("how the rate falls; not OpenAI's")
+    ] = "cosine"
 
 
 class DpoHyperparameters(Hyperparameters, kw_only=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from firefront.core.deployment import Deployment
 from firefront.fleet.jobs import (
     EVALUATION_LANES,
     TUNING_LANES,
@@ -28,25 +29,29 @@ def job_runner(
     store: "Store",
     *,
     store_url: str | None,
-    models: Mapping[str, str],
+    models: Mapping[str, Deployment],
     command: Sequence[str],
     limits: JobLimits,
 ) -> JobRunner:
     """What works on the jobs of a gateway's models."""
+    been_served: set[str] = set()
 
     async def deploy(job: "StoredJob") -> Undo:
-        """Serve the adapters that a job offers."""
-        served = [
-            await gateway.adapters.add(
+        """Serve the adapters that a job offers; not again what was deleted meanwhile."""
+        served = []
+        for model, folder in job.outcome["adapters"].items():
+            if model in been_served and gateway.adapters.find(job.account_id, model) is None:
+                continue
+            added = await gateway.adapters.add(
                 job.account_id,
                 Path(folder),
                 name=model.removeprefix(f"{job.model}:"),
-                base=BaseModel(job.model, models[job.model]),
+                base=BaseModel(job.model, models[job.model].model),
                 replaces=True,
                 job_id=job.id,
             )
-            for model, folder in job.outcome["adapters"].items()
-        ]
+            served.append(added)
+            been_served.add(model)
 
         async def undo() -> None:
             for adapter in served:

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from firefront.core.deployment import load_deployment
 from firefront.fleet.jobs import TUNING_LANES, JobRunner, Undo
 from firefront.gateway import registering, schemas
 from firefront.gateway.fine_tuning.body import CreateJobRequest, tuning_request
@@ -19,6 +20,7 @@ from firefront.store.jobs import StoredJob
 from firefront.store.store import Store
 from firefront.store.tables import LOCAL_ACCOUNT
 from firefront.tuning.jobs.request import PURPOSE, create_job
+from firefront.weights.adapter_store import AdapterStore
 
 _PIECE_BYTES = 4 << 20
 Json = dict[str, Any]
@@ -31,7 +33,8 @@ class LocalJobs:
         self.model = model
         self._base = BaseModel(model, path)
         self._store = Store.open()
-        self._contents = registering.open_contents(self._store)
+        self._contents = AdapterStore(self._store.adapter_folder)
+        self._ids: list[str] = []  # jobs that were made here
         self._loop = asyncio.new_event_loop()
         self._ended = asyncio.Event()
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
@@ -61,7 +64,9 @@ class LocalJobs:
         """As the API does it."""
         parsed, _ = schemas.parse(body, CreateJobRequest)
         wanted = tuning_request(parsed)
-        return job_object(create_job(self._store, LOCAL_ACCOUNT, self.model, wanted, {}))
+        job = create_job(self._store, LOCAL_ACCOUNT, self.model, wanted, {})
+        self._ids.append(job.id)  # those of a server that shares the store are its own
+        return job_object(job)
 
     def job(self, id: str) -> Json:
         return job_object(self._store.jobs.get(LOCAL_ACCOUNT, id))
@@ -86,10 +91,11 @@ class LocalJobs:
         runner = JobRunner(
             self._store,
             lanes=TUNING_LANES,
-            models={self.model: self._base.path},
+            models={self.model: load_deployment(None, model=self._base.path)},
             store_url=None,
             is_busy=lambda: False,
             deploy=self._deploy,
+            ids=self._ids,
         )
         runner.start()
         await self._ended.wait()

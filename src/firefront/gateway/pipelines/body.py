@@ -4,7 +4,7 @@ Ranges are `tuning/pipelines/definition.py`'s business. Invariant: what is store
 can be run.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -51,6 +51,12 @@ class CreateRunRequest(msgspec.Struct, kw_only=True):
     ] = None
 
 
+class PromoteRequest(msgspec.Struct, kw_only=True):
+    """Whose version is to serve."""
+
+    run: Annotated[str, doc("a run that has ended, held back and rolled back ones too")]
+
+
 class RollbackRequest(msgspec.Struct, kw_only=True):
     """Which version is to serve."""
 
@@ -81,14 +87,29 @@ def updated(definition: Definition, parsed: UpdatePipelineRequest) -> Definition
     return _checked(msgspec.structs.replace(definition, **given))
 
 
+def traffic_of(definition: Definition) -> DatasetRequest:
+    """Which stored completions make its rows, of the kind that its tuning learns from; without
+    `model`, those of the pipeline itself. RequestError names the filter at fault."""
+    kind: Literal["supervised", "preference"] = (
+        "preference" if definition.tuning.method == "dpo" else "supervised"
+    )
+    given = definition.data.traffic or {}
+    wanted, ignored = schemas.parse({"method": kind, **given}, DatasetRequest)
+    if ignored:
+        raise RequestError(f"{ignored[0]}: unknown filter", param=ignored[0])
+    if wanted.method != kind:
+        raise RequestError(
+            f"method: tuning.method {definition.tuning.method} learns from {kind}", param="method"
+        )
+    check_dataset(wanted)
+    return wanted
+
+
 def _checked(definition: Definition) -> Definition:
     checked(definition)
     if definition.data.traffic is not None:
         try:
-            wanted, ignored = schemas.parse(definition.data.traffic, DatasetRequest)
-            if ignored:
-                raise RequestError(f"{ignored[0]}: unknown filter", param=ignored[0])
-            check_dataset(wanted)
+            traffic_of(definition)
         except RequestError as error:
             where = "data.traffic"
             raise RequestError(

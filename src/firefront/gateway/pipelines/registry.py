@@ -17,7 +17,7 @@ import structlog
 from firefront.core.errors import NotFoundError, OverloadedError, RequestError
 from firefront.fleet.router import Router, spellings
 from firefront.tuning.pipelines.arms import Arm
-from firefront.tuning.pipelines.versions import Versions
+from firefront.tuning.pipelines.versions import Trial, Versions
 
 if TYPE_CHECKING:
     from firefront.store.pipelines import StoredPipeline  # heavy
@@ -36,18 +36,25 @@ class Route:
     control: Arm = field(default_factory=Arm)
     tried: Arm = field(default_factory=Arm)
     has_earlier: bool = False
+    _missing: set[str] = field(default_factory=set)  # versions that were said to be
 
     @property
     def model(self) -> str:
         """The name that requests say."""
         return f"{self.row.base}:{self.row.name}"
 
-    def draw(self) -> tuple[str, Arm | None]:
-        """The model that answers the next request, and where its end is counted."""
+    def draw(self, is_served: Callable[[str], bool]) -> tuple[str, Arm | None]:
+        """The model that answers the next request, and where its end is counted. A version whose
+        adapter is gone, or is another base's than is here now, is answered for by the base."""
         serving, trial = self.versions.serving, self.versions.trial
-        if trial is not None and random.random() < trial.share:
+        if trial is not None and random.random() < trial.share and is_served(trial.model):
             return trial.model, self.tried
         model = self.row.base if serving is None else serving.model
+        if serving is not None and not is_served(model):
+            if model not in self._missing:
+                self._missing.add(model)
+                log.warning("version cannot be served, the base is", version=model)
+            model = self.row.base
         return model, None if trial is None else self.control
 
 
@@ -98,6 +105,14 @@ class PipelineRoutes:
     def all(self, account_id: str) -> list[Route]:
         """The account's, the oldest first."""
         return [route for key, route in self._routes.items() if key[0] == account_id]
+
+    def trials(self) -> list[tuple[str, Trial]]:
+        """What is tried just now, with the account whose it is."""
+        return [
+            (key[0], route.versions.trial)
+            for key, route in self._routes.items()
+            if route.versions.trial is not None
+        ]
 
     def check_unused(self, account_id: str, model: str) -> None:
         """RequestError if a pipeline may serve this adapter, now or again."""

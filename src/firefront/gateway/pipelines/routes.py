@@ -4,6 +4,7 @@ What a run does is `work`'s business. Invariant: a foreign pipeline is not there
 """
 
 import functools
+import time
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,6 +23,7 @@ from firefront.gateway.paging import page_object, page_query
 from firefront.gateway.pipelines.body import (
     CreatePipelineRequest,
     CreateRunRequest,
+    PromoteRequest,
     RollbackRequest,
     UpdatePipelineRequest,
     definition_of,
@@ -164,12 +166,14 @@ async def get_run(pipeline_id: str, run_id: str, request: Request) -> Response:
 @router.post(f"{_RUN}/cancel", summary="Cancel a run")
 async def cancel_run(pipeline_id: str, run_id: str, request: Request) -> Response:
     """What it began is ended, and what served goes on serving."""
-    from firefront.store.job_log import Entry  # heavy
+    from firefront.gateway.pipelines.work import abandon  # heavy
+    from firefront.store.job_log import Entry
 
     gateway, store, route = await _found(request, pipeline_id)
     await _run(store, route, run_id)
     note = Entry(message="Run cancelled")
     job = await store.run(store.jobs.cancel, account_of(request), run_id, note)
+    await abandon(gateway, store, job)  # whoever drives it may be gone
     if gateway.runs is not None:
         gateway.runs.wake()
     return json_response(run_object(job))
@@ -186,6 +190,33 @@ async def list_events(pipeline_id: str, run_id: str, request: Request) -> Respon
     await _run(store, route, run_id)
     shaped = functools.partial(event_object, kind="pipeline.run")
     return await log_page(request, KIND, run_id, "events", shaped)
+
+
+@router.post(
+    f"{_PIPELINE}/promote",
+    summary="Have a run's version serve",
+    openapi_extra=accepts(PromoteRequest),
+)
+async def promote(pipeline_id: str, request: Request) -> Response:
+    """Whatever its gate or its canary said, for requests from now on."""
+    from firefront.tuning.pipelines.run import promoted_by_hand  # heavy
+
+    exchange = Exchange(request)
+    parsed = await exchange.parse(PromoteRequest)
+    gateway, store, route = await _found(request, pipeline_id)
+    run, account_id = await _run(store, route, parsed.run), account_of(request)
+
+    def change(versions: Versions) -> Versions:
+        after = promoted_by_hand(run, versions, int(time.time()))
+        assert after.serving is not None
+        if gateway.adapters.find(account_id, after.serving.model) is None:
+            raise RequestError(f"run: {after.serving.model} was deleted", param="run")
+        return after
+
+    return json_response(
+        pipeline_object(await gateway.pipelines.change(account_id, pipeline_id, change)),
+        headers=exchange.headers,
+    )
 
 
 @router.post(

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from firefront.core.errors import FirefrontError
-from firefront.gateway.pipelines.work import HELD_S, RunWork
+from firefront.core.errors import FirefrontError, OverloadedError
+from firefront.gateway.pipelines.work import HELD_S, RunWork, abandon
 from firefront.gateway.state import Gateway
 from firefront.store.jobs import Lease, LeaseLostError, StoredJob
 from firefront.tuning.jobs.request import fail
@@ -62,6 +62,7 @@ class PipelineRunner:
         while True:
             self._woken.clear()
             try:
+                await self._end_trials()
                 while len(self._runs) < MAX_RUNS:
                     owner = f"server-{secrets.token_hex(8)}"
                     job = await self._store.run(
@@ -91,14 +92,19 @@ class PipelineRunner:
                 )
             await work.go()
         except LeaseLostError:
-            await self._abandon(work, job)
+            await self._abandon(job.account_id, job.id)
+        except OverloadedError as error:  # of the store, or of a queue; it is taken up again
+            log.warning("run waits", run=job.id, error=error.message)
+            await asyncio.sleep(self._look_s)
+            with suppress(FirefrontError):  # the lease runs out, then
+                await self._store.run(jobs.release, lease)
         except FirefrontError as error:
             log.warning("run failed", run=job.id, error=error.message)
             try:
                 await self._store.run(fail, self._store, lease, error)
             except FirefrontError as refused:  # the lease runs out, and it is taken up again
                 log.warning("run's end not kept", run=job.id, error=refused.message)
-            await self._abandon(work, job)
+            await self._abandon(job.account_id, job.id)
         except asyncio.CancelledError:
             with suppress(FirefrontError):  # the lease runs out, then
                 await asyncio.shield(work.give_back())
@@ -110,11 +116,18 @@ class PipelineRunner:
         finally:
             self._runs.pop(lease, None)
 
-    async def _abandon(self, work: RunWork, job: StoredJob) -> None:
+    async def _end_trials(self) -> None:
+        """Those of runs that have ended, when nobody drove them or the store did not answer."""
+        driven = {lease.job_id for lease in self._runs}
+        for account_id, trial in self._gateway.pipelines.trials():
+            if trial.run_id not in driven:
+                await self._abandon(account_id, trial.run_id)
+
+    async def _abandon(self, account_id: str, run_id: str) -> None:
         """End what it began, if the run is over and not another server's."""
         try:
-            now = await self._store.run(self._store.jobs.get, job.account_id, job.id)
-            if now.finished_at is not None:
-                await work.abandon()
+            run = await self._store.run(self._store.jobs.get, account_id, run_id)
+            if run.finished_at is not None:
+                await abandon(self._gateway, self._store, run)
         except FirefrontError as error:
-            log.warning("what a run began goes on", run=job.id, error=error.message)
+            log.warning("what a run began goes on", run=run_id, error=error.message)

@@ -7,13 +7,14 @@ has ended is not begun again, whoever takes the run up; what serves changes in t
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from firefront.core.errors import NotFoundError, RequestError
-from firefront.gateway import schemas
-from firefront.gateway.datasets import DatasetRequest, make_dataset
+from firefront.gateway.datasets import make_dataset
+from firefront.gateway.pipelines.body import traffic_of
 from firefront.gateway.pipelines.registry import Route
 from firefront.gateway.state import Gateway
 from firefront.store.job_log import Entry
@@ -48,7 +49,6 @@ class RunWork:
         self._request = request_of(job)
         self._state = state_of(job)
         self._look_s = look_s
-        self._child: StoredJob | None = None
 
     async def go(self) -> None:
         """To the end of the run. FirefrontError: it has failed; LeaseLostError: it was cancelled,
@@ -79,21 +79,6 @@ class RunWork:
         """Keep what was counted, and let another go on."""
         await self._keep(self._state)
         await self._store.run(self._store.jobs.release, self._lease)
-
-    async def abandon(self) -> None:
-        """What it began is ended: its job, its share of the requests."""
-        child = self._child
-        if child is not None and child.status not in ENDED:
-            note = Entry(message=f"{self._job.id} was cancelled")
-            try:
-                await self._store.run(
-                    self._store.jobs.cancel, self._account_id, child.id, note
-                )
-            except RequestError:  # it has ended meanwhile
-                pass
-            if self._gateway.jobs is not None:
-                self._gateway.jobs.wake()
-        await self._drop_trial()
 
     async def _step(self, kind: StepKind, work: Callable[[], Awaitable[Json]]) -> Json:
         """What the step made, now or before."""
@@ -131,7 +116,10 @@ class RunWork:
         return {"file_id": file.id, "num_bytes": file.num_bytes}
 
     async def _from_traffic(self) -> Json:
-        wanted, _ = schemas.parse(self._request.definition.data.traffic or {}, DatasetRequest)
+        wanted = traffic_of(self._request.definition)
+        if wanted.model is None:
+            route = self._gateway.pipelines.get(self._account_id, self._request.pipeline_id)
+            wanted.model = route.model
         file_id = f"file-{self._job.id.rpartition('-')[2]}-data"
         try:
             file = await self._store.run(self._store.files.get, self._account_id, file_id)
@@ -253,7 +241,8 @@ class RunWork:
     async def _read_scores(self, route: Route, since: int) -> None:
         """The feedback on answers that were kept, by the version that gave them."""
         trial = route.versions.trial
-        assert trial is not None
+        if trial is None:  # cancelled; the next look finds the lease lost
+            return
         mark = self._gateway.served(trial.model, self._account_id).fingerprint
         page = await self._store.run(
             self._store.completions.list,
@@ -318,14 +307,12 @@ class RunWork:
             store.jobs.list, self._account_id, kind=kind, metadata=self._mark, limit=1
         )
         job = found.items[0] if found.items else await store.run(create)
-        self._child = job
         if self._gateway.jobs is not None:
             self._gateway.jobs.wake()
         while job.status not in ENDED:
             await asyncio.sleep(self._look_s)
             await self._keep(self._state)
-            job = self._child = await store.run(store.jobs.get, self._account_id, job.id)
-        self._child = None
+            job = await store.run(store.jobs.get, self._account_id, job.id)
         if job.status != "succeeded":
             why = (job.error or {}).get("message", f"it was {job.status}")
             raise RequestError(f"{job.id}: {why}", code="step_failed")
@@ -349,14 +336,7 @@ class RunWork:
         )  # fmt: skip
 
     async def _drop_trial(self) -> None:
-        try:
-            await self._gateway.pipelines.change(
-                self._account_id,
-                self._request.pipeline_id,
-                lambda versions: versions.dropped(self._job.id),
-            )
-        except NotFoundError:  # the pipeline was deleted
-            pass
+        await _drop_trial(self._gateway, self._job)
 
     def _serving(self) -> str | None:
         route = self._gateway.pipelines.get(self._account_id, self._request.pipeline_id)
@@ -380,7 +360,37 @@ class RunWork:
     @property
     def _mark(self) -> dict[str, str]:
         """The metadata of what this run starts."""
-        return {"pipeline_run": self._job.id}
+        return _mark(self._job)
+
+
+async def abandon(gateway: Gateway, store: "Store", run: StoredJob) -> None:
+    """End what a run that is over began: its jobs, its share of the requests. Once or often."""
+    note = Entry(message=f"{run.id} was {run.status}")
+    for kind in (request.KIND, evaluation.KIND):
+        begun = await store.run(
+            store.jobs.list, run.account_id, kind=kind, metadata=_mark(run), limit=1
+        )
+        for job in begun.items:
+            if job.status not in ENDED:
+                with suppress(RequestError):  # it has ended meanwhile
+                    await store.run(store.jobs.cancel, run.account_id, job.id, note)
+    if gateway.jobs is not None:
+        gateway.jobs.wake()
+    await _drop_trial(gateway, run)
+
+
+async def _drop_trial(gateway: Gateway, run: StoredJob) -> None:
+    with suppress(NotFoundError):  # the pipeline was deleted
+        await gateway.pipelines.change(
+            run.account_id,
+            request_of(run).pipeline_id,
+            lambda versions: versions.dropped(run.id),
+        )
+
+
+def _mark(run: StoredJob) -> dict[str, str]:
+    """The metadata of what a run starts."""
+    return {"pipeline_run": run.id}
 
 
 def _now() -> int:

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from firefront.core.deployment import load_deployment
+from firefront.core.deployment import Deployment
 from firefront.core.errors import FirefrontError
 from firefront.core.messages import AdapterRef, Delta, Logprob, Submit
 from firefront.core.sampling import MAX_LOGPROBS, SamplingParams
@@ -59,12 +59,13 @@ class Seen:
     logprobs_PK: NDArray[np.float64]
 
 
-def check_parity(model_path: str, adapter: Path, examples: Sequence[Example]) -> Parity:
-    """Compare on tokens of the examples; CanaryError if they differ by more than rounding."""
+def check_parity(base: Deployment, adapter: Path, examples: Sequence[Example]) -> Parity:
+    """Compare on tokens of the examples, the engine as `base` is served; CanaryError if they differ
+    by more than rounding."""
     sequences = sample(examples)
-    served = _served(model_path, adapter, sequences)
+    served = _served(base, adapter, sequences)
     with_it, without = served
-    trained = _trained(model_path, adapter, sequences, served)
+    trained = _trained(base.model, adapter, sequences, served)
     parity = Parity(
         num_tokens=len(with_it.ids_PK),
         base_kl=divergence(without.logprobs_PK, trained[1]),
@@ -107,14 +108,15 @@ def divergence(served_PK: NDArray[np.float64], trained_PK: NDArray[np.float64]) 
     return float(kl_P.mean())
 
 
-def _served(model_path: str, adapter: Path, sequences: Sequence[Ids]) -> tuple[Seen, Seen]:
-    """What the engine says with the adapter and without."""
+def _served(base: Deployment, adapter: Path, sequences: Sequence[Ids]) -> tuple[Seen, Seen]:
+    """What the engine says with the adapter and without: in the precision that is served, in as
+    little memory as this takes."""
     from firefront.engine.load import build_engine
 
-    deployment = load_deployment(
-        None, model=model_path, max_num_seqs=1, context=MAX_LEN, prefix_cache=False
+    small = msgspec.structs.replace(
+        base, max_num_seqs=1, context=MAX_LEN, kv_blocks=0, prefix_cache=False, draft=""
     )
-    engine, _ = build_engine(deployment, hold_s=0.25)
+    engine, _ = build_engine(small, hold_s=0.25)
     ref = AdapterRef(name="canary", sha256="0" * 64, path=str(adapter))
     return _seen(engine, sequences, ref), _seen(engine, sequences, None)
 

@@ -8,6 +8,7 @@ width to the power -0.78).
 from dataclasses import dataclass
 
 from firefront.tuning.jobs.request import Hyperparameters, Method
+from firefront.tuning.settings import Schedule
 
 _RATE, _WIDTH, _POWER = 5e-4, 2000, 0.78
 _LOW, _HIGH = 5e-5, 2e-3
@@ -41,6 +42,8 @@ class Choice:
     trial_epochs: int
     num_epochs: int
     batch_size: int
+    rslora: bool
+    schedule: Schedule
     beta: float
 
 
@@ -74,6 +77,8 @@ def choose(
         trial_epochs=max(1, round(num_epochs / 3)) if num_tried == num_rows else 1,
         num_epochs=num_epochs,
         batch_size=_batch_size(num_rows) if given.batch_size == "auto" else given.batch_size,
+        rslora=given.use_rslora,
+        schedule=given.lr_scheduler_type,
         beta=0.1 if given.beta == "auto" else given.beta,
     )
 

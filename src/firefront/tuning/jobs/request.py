@@ -14,6 +14,7 @@ from firefront.core.errors import FirefrontError, NotFoundError, RequestError
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, StoredJob
 from firefront.store.store import Store
+from firefront.tuning.settings import Schedule
 
 KIND = "fine_tuning"
 PURPOSE = "fine-tune"
@@ -36,6 +37,8 @@ class Hyperparameters(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     learning_rate_multiplier: Auto | float = "auto"
     learning_rate: Auto | float = "auto"
     lora_rank: Auto | int = "auto"
+    use_rslora: bool = False
+    lr_scheduler_type: Schedule = "cosine"
     beta: Auto | float = "auto"
 
 

@@ -49,6 +49,7 @@ class Train(Protocol):
         on_event: Callable[[Event], None],
         wanted: Callable[[], Wanted],
         num_threads: Callable[[], int] | None,
+        reference: Path,
     ) -> TrainResult: ...
 
 
@@ -117,8 +118,10 @@ class Trainings:
         task, choice = self._task, self._choice
         config = TrainConfig(
             method=task.method,
-            lora=LoraSettings(rank=cell.rank),
-            optimizer=OptimizerSettings(learning_rate=cell.learning_rate),
+            lora=LoraSettings(rank=cell.rank, rslora=choice.rslora),
+            optimizer=OptimizerSettings(
+                learning_rate=cell.learning_rate, schedule=choice.schedule
+            ),
             batch_size=choice.batch_size,
             num_epochs=choice.trial_epochs if is_trial else choice.num_epochs,
             seed=task.seed,
@@ -140,6 +143,7 @@ class Trainings:
             on_event=listener,
             wanted=self._reporter.wanted,
             num_threads=self._reporter.num_threads,
+            reference=task.folder / "reference.json",
         )
         if result.status != "succeeded":
             wanted = self._reporter.wanted()

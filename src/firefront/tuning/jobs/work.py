@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from firefront.core.deployment import Deployment
 from firefront.core.errors import RequestError
 from firefront.store.job_log import Entry
 from firefront.store.jobs import Lease, StoredJob
@@ -77,11 +78,12 @@ class Parts:
 
 
 def work_on(
-    store: Store, lease: Lease, job: StoredJob, reporter: Reporter, model_path: str, parts: Parts
+    store: Store, lease: Lease, job: StoredJob, reporter: Reporter, base: Deployment, parts: Parts
 ) -> None:
-    """Do what is next for a leased job, alone in its folder. FirefrontError: it has failed, and
+    """Do what is next for a leased job, alone in its folder. `base`: how its base model is served.
+    FirefrontError: it has failed, and
     why; Stopped: it was paused or cancelled, or its worker is to end."""
-    work = _Work(store, job, reporter, model_path, parts)
+    work = _Work(store, job, reporter, base, parts)
     if job.status == "validating_files":
         work.validate()
         ready = Entry(message="Files validated, moving job to queued state")
@@ -94,16 +96,17 @@ class _Work:
     """The steps of one job."""
 
     def __init__(
-        self, store: Store, job: StoredJob, reporter: Reporter, model_path: str, parts: Parts
+        self, store: Store, job: StoredJob, reporter: Reporter, base: Deployment, parts: Parts
     ) -> None:
         self._store = store
         self._job = job
         self._request = request_of(job)
         self._reporter = reporter
-        self._model_path = model_path
+        self._base = base
+        self._model_path = base.model
         self._parts = parts
-        self._facts = parts.facts(model_path)
-        self._tokenizer = parts.load_tokenizer(model_path)
+        self._facts = parts.facts(base.model)
+        self._tokenizer = parts.load_tokenizer(base.model)
         self._model = model_name(job)
         self.folder = store.job_folder / job.id
 
@@ -222,7 +225,8 @@ class _Work:
             return msgspec.json.decode(path.read_bytes(), type=canary.Parity)
         self._reporter.check()
         examples: list[Example] = [example for row in rows for example in row]
-        parity = self._parts.check_parity(self._model_path, adapter, examples)
+        base = msgspec.structs.replace(self._base, threads=self._reporter.num_threads())
+        parity = self._parts.check_parity(base, adapter, examples)
         with replacing(path) as file:
             file.write(msgspec.json.encode(parity))
         self._reporter.metrics(

@@ -16,7 +16,7 @@ from io import FileIO
 
 import msgspec
 
-from firefront.core.errors import FirefrontError
+from firefront.core.errors import FirefrontError, OverloadedError
 from firefront.store.jobs import Lease, LeaseLostError
 from firefront.store.store import Store
 from firefront.tuning.jobs import evaluation, evaluation_work
@@ -55,7 +55,8 @@ def _work(
         job = store.jobs.get(lease.account_id, lease.job_id)
         with alone_in(store.job_folder / job.id):
             if job.kind == evaluation.KIND:
-                evaluation_work.work_on(store, lease, job, reporter, order.models, parts.evaluate)
+                paths = {name: served.model for name, served in order.models.items()}
+                evaluation_work.work_on(store, lease, job, reporter, paths, parts.evaluate)
             else:
                 work_on(store, lease, job, reporter, order.models[job.model], parts)
         return 0
@@ -67,6 +68,11 @@ def _work(
     except LeaseLostError:
         store.jobs.release(lease)
         return 0
+    except OverloadedError as error:  # of the store, which may answer again
+        reporter.warn(f"{error.message}; the work is taken up again")
+        with suppress(FirefrontError):
+            reporter.flush()
+        return EXIT_FAILED
     except FirefrontError as error:
         with suppress(LeaseLostError):
             with suppress(FirefrontError):

@@ -32,7 +32,10 @@ class PipelineData(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     file: Annotated[str | None, _says("a file of purpose fine-tune")] = None
     traffic: Annotated[
         dict[str, Any] | None,
-        _says("filters of stored completions, as /v1/chat/completions:dataset takes them"),
+        _says(
+            "filters of stored completions, as /v1/chat/completions:dataset takes them; without "
+            "model, of the pipeline's own"
+        ),
     ] = None
 
 

@@ -17,6 +17,7 @@ from firefront.store.store import Store
 from firefront.tuning.jobs.request import MAX_UNFINISHED, random_seed
 from firefront.tuning.pipelines.arms import Arm
 from firefront.tuning.pipelines.definition import Definition
+from firefront.tuning.pipelines.versions import Versions
 
 KIND = "pipeline_run"
 PIPELINE = "pipeline_id"  # the key of a run's metadata
@@ -122,6 +123,20 @@ def get_run(store: Store, pipeline: StoredPipeline, id: str) -> StoredJob:
     if job.kind != KIND or job.metadata.get(PIPELINE) != pipeline.id:
         raise not_found("run", id)
     return job
+
+
+def promoted_by_hand(run: StoredJob, versions: Versions, now: int) -> Versions:
+    """With the model of a run that has ended serving, whatever its gate or canary said.
+    RequestError if it made none."""
+    tuned = state_of(run).made("tune")
+    if run.status not in ENDED:
+        raise RequestError(f"run: {run.id} has not ended; cancel it first", param="run")
+    if tuned is None or request_of(run).replays is not None:
+        raise RequestError(f"run: {run.id} made no version", param="run")
+    for version in versions.all:
+        if version.run_id == run.id:
+            return versions.back_to(version.number)
+    return versions.promoted(tuned["model"], tuned["sha256"], run.id, now)
 
 
 def _again(run: StoredJob) -> RunRequest:
