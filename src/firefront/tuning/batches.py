@@ -5,6 +5,7 @@ beginning is computed once. Knows no torch and no loss. Invariant: the order is 
 seed and the epoch alone, so a step number says where a training is.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,14 @@ class Pack:
     targets: NDArray[np.int32]
     weights: NDArray[np.float32]
     owners: NDArray[np.int64]
+
+
+def add_to_digest(digest: "hashlib._Hash", group: Group) -> None:
+    """Add all that a row makes of a training."""
+    for example in group:
+        digest.update(len(example.token_ids).to_bytes(8, "little"))
+        digest.update(example.token_ids.tobytes())
+        digest.update(example.label_weights.tobytes())
 
 
 def rows_of_step(num_rows: int, step: int, batch_size: int, seed: int | None) -> NDArray[np.int64]:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from firefront.tuning.batches import Group
+from firefront.tuning.batches import Group, add_to_digest
 from firefront.tuning.line_files import replacing
 
 Compute = Callable[[list[Group]], NDArray[np.float32]]  # (rows, examples)
@@ -46,8 +46,5 @@ class References:
 
     def _key(self, group: Group) -> str:
         digest = hashlib.sha256(self._base)
-        for example in group:
-            digest.update(len(example.token_ids).to_bytes(8, "little"))
-            digest.update(example.token_ids.tobytes())
-            digest.update(example.label_weights.tobytes())
+        add_to_digest(digest, group)
         return digest.hexdigest()

@@ -22,7 +22,7 @@ from firefront.core.errors import RequestError
 from firefront.models import trace_model
 from firefront.tuning.adapter_file import write_adapter
 from firefront.tuning.alarms import new_alarms, note_loss
-from firefront.tuning.batches import Group, rows_of_step, steps_per_epoch
+from firefront.tuning.batches import Group, add_to_digest, rows_of_step, steps_per_epoch
 from firefront.tuning.checkpoints import Checkpoints, MetricsFile, Progress
 from firefront.tuning.events import (
     EpochSaved,
@@ -326,10 +326,7 @@ def _identity(
     rows, valid = hashlib.sha256(), hashlib.sha256()
     for digest, all_groups in ((rows, groups), (valid, valid_groups)):
         for group in all_groups:
-            for example in group:
-                digest.update(len(example.token_ids).to_bytes(8, "little"))
-                digest.update(example.token_ids.tobytes())
-                digest.update(example.label_weights.tobytes())
+            add_to_digest(digest, group)
     settings = hashlib.sha256(msgspec.json.encode(config))
     digests = {"model": model, "rows": rows, "validation rows": valid, "settings": settings}
     return {name: digest.hexdigest() for name, digest in digests.items()}

@@ -136,7 +136,7 @@ class RunWork:
         job = await self._done(
             request.KIND,
             lambda: request.create_job(
-                self._store, self._account_id, self._job.model, wanted, self._mark
+                self._store, self._account_id, self._job.model, wanted, _mark(self._job)
             ),
         )
         model: str = job.outcome["fine_tuned_model"]
@@ -175,7 +175,7 @@ class RunWork:
         job = await self._done(
             evaluation.KIND,
             lambda: evaluation.create_evaluation(
-                self._store, self._account_id, self._job.model, wanted, self._mark
+                self._store, self._account_id, self._job.model, wanted, _mark(self._job)
             ),
         )
         return {
@@ -266,7 +266,7 @@ class RunWork:
 
     async def _decided(self, route: Route, verdict: Verdict) -> Json:
         if verdict.verdict == "roll back":
-            await self._drop_trial()
+            await _drop_trial(self._gateway, self._job)
         return {
             "verdict": verdict.verdict,
             "reasons": verdict.reasons,
@@ -304,7 +304,7 @@ class RunWork:
         """A job that this run started, now or before it was taken up, once it has succeeded."""
         store = self._store
         found = await store.run(
-            store.jobs.list, self._account_id, kind=kind, metadata=self._mark, limit=1
+            store.jobs.list, self._account_id, kind=kind, metadata=_mark(self._job), limit=1
         )
         job = found.items[0] if found.items else await store.run(create)
         if self._gateway.jobs is not None:
@@ -335,9 +335,6 @@ class RunWork:
             events=events, outcome=outcome, got_on=bool(events),
         )  # fmt: skip
 
-    async def _drop_trial(self) -> None:
-        await _drop_trial(self._gateway, self._job)
-
     def _serving(self) -> str | None:
         route = self._gateway.pipelines.get(self._account_id, self._request.pipeline_id)
         serving = route.versions.serving
@@ -356,11 +353,6 @@ class RunWork:
         if found is None:
             raise NotFoundError(f"{model} was deleted before it was judged")
         return found[1].row.sha256
-
-    @property
-    def _mark(self) -> dict[str, str]:
-        """The metadata of what this run starts."""
-        return _mark(self._job)
 
 
 async def abandon(gateway: Gateway, store: "Store", run: StoredJob) -> None:
